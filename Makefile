@@ -1,0 +1,53 @@
+# Everything a developer or a new user types. PYTHON= and VENV= may be overridden; TORCH_INDEX_URL= names an index
+# that carries a CPU build of torch where pip's own configuration does not.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+VENV ?= .venv
+BUDGET ?= 150
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.videosvc-installed
+INDEX := $(if $(TORCH_INDEX_URL),--extra-index-url $(TORCH_INDEX_URL))
+SOURCES := videosvc samplers kernels queue training tests
+
+.PHONY: help venv demo test check fix bundled-model
+
+help:
+	@echo "make demo           a clip from the bundled model: demo.mp4"
+	@echo "make test           lint, types, import contracts and every test; CI runs this"
+	@echo "make check          the same without the tests"
+	@echo "make fix            formats imports and mends what ruff can"
+	@echo "make bundled-model  trains the bundled model anew; BUDGET=150 is in minutes"
+
+venv: $(STAMP)
+
+# Constraints pin the CPU stack; with a GPU the newest that fits its driver is better than our pins.
+$(STAMP): pyproject.toml constraints-cpu.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "videosvc needs Python 3.11 or newer; name one: make PYTHON=python3.12" >&2; exit 1; }
+	$(PYTHON) -m venv "$(VENV)"
+	@if nvidia-smi -L >/dev/null 2>&1; then \
+		set -x; "$(BIN)/python" -m pip install $(INDEX) -e '.[dev,cuda]'; \
+	else \
+		set -x; "$(BIN)/python" -m pip install $(INDEX) -c constraints-cpu.txt -e '.[dev]'; \
+	fi
+	@touch "$(STAMP)"
+
+demo: $(STAMP)
+	@"$(BIN)/videosvc" generate "a red balloon floats up over green hills" -o demo.mp4 --seed 7
+
+test: check
+	"$(BIN)/python" -m pytest
+
+check: $(STAMP)
+	"$(BIN)/ruff" check $(SOURCES)
+	"$(BIN)/mypy"
+	"$(BIN)/lint-imports"
+
+fix: $(STAMP)
+	"$(BIN)/ruff" check --fix $(SOURCES)
+
+bundled-model: $(STAMP)
+	"$(BIN)/python" -m training.toyworld.recipe --budget $(BUDGET)

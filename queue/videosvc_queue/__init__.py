@@ -1,0 +1,1 @@
+"""Durable jobs: knows states, leases and tiers, and nothing of video."""

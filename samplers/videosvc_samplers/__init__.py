@@ -1,0 +1,23 @@
+"""Samplers for flow models: pure functions from a denoiser to the states of a run. No model classes."""
+
+from videosvc_samplers.consistency import consistency
+from videosvc_samplers.euler import euler
+from videosvc_samplers.flow_map import flow_map, jump
+from videosvc_samplers.registry import SAMPLERS, Sampler, get_sampler
+from videosvc_samplers.schedule import flow_sigmas
+from videosvc_samplers.state import Denoiser, SamplerState
+from videosvc_samplers.unipc import unipc
+
+__all__ = [
+    "SAMPLERS",
+    "Denoiser",
+    "Sampler",
+    "SamplerState",
+    "consistency",
+    "euler",
+    "flow_map",
+    "flow_sigmas",
+    "get_sampler",
+    "jump",
+    "unipc",
+]

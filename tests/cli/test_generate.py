@@ -1,0 +1,199 @@
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from videosvc.cli.main import run
+from videosvc.engine.events import Event
+from videosvc.engine.generate import Engine
+from videosvc.errors import GenerationError
+
+PROMPT = "a red circle moves left"
+QUICK = ["--preset", "draft", "--seconds", "1", "--seed", "7"]
+
+pytestmark = pytest.mark.usefixtures("tiny_configs")
+
+
+@pytest.fixture
+def clips(tmp_path: Path) -> Path:
+    folder = tmp_path / "clips"
+    folder.mkdir()
+    return folder
+
+
+def test_json_is_one_object_alone_on_stdout(clips: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    clip = clips / "a.mp4"
+    assert run(["generate", PROMPT, "-o", str(clip), *QUICK, "--json"]) == 0
+    out, err = capfd.readouterr()
+    answer = json.loads(out)
+    assert list(answer) == ["output", "plan", "quote", "receipt"]
+    assert answer["output"] == str(clip)
+    assert answer["quote"] is None
+    assert (answer["plan"]["size"], answer["plan"]["frames"], answer["plan"]["seed"]) == ("64x64", 8, 7)
+    assert set(answer["receipt"]["by_stage"]) == {"text", "denoise", "decode", "mux"}
+    assert err == ""
+    assert clip.read_bytes()[4:8] == b"ftyp"
+    assert list(clips.iterdir()) == [clip]
+
+
+def test_the_summary_tells_file_size_length_and_compute(
+    clips: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    clip = clips / "a.mp4"
+    assert run(["generate", PROMPT, "-o", str(clip), *QUICK]) == 0
+    out, _ = capfd.readouterr()
+    first, second, third = out.splitlines()
+    assert first == f"{clip}: 64x64, 1 s, 8 frames at 8 fps"
+    assert second == "model toyworld, preset draft: 2 steps of flow_map, seed 7"
+    assert third.startswith("compute ") and "denoise" in third
+
+
+def test_one_seed_is_one_clip(clips: Path) -> None:
+    files = [clips / "a.mp4", clips / "b.mp4"]
+    for file in files:
+        assert run(["generate", PROMPT, "-o", str(file), *QUICK]) == 0
+    assert files[0].read_bytes() == files[1].read_bytes()
+
+
+def test_unknown_words_are_named_on_stderr(clips: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert run(["generate", "a red zeppelin", "-o", str(clips / "a.mp4"), *QUICK, "--json"]) == 0
+    out, err = capfd.readouterr()
+    assert err == "warning: the model never saw these words: zeppelin\n"
+    json.loads(out)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "names"),
+    [
+        (["", "-o", "a.mp4"], "PROMPT"),
+        (["a" * 501, "-o", "a.mp4"], "PROMPT"),
+        (["-o", "a.mp4"], "PROMPT"),
+        ([PROMPT], "-o"),
+        ([PROMPT, "-o", "none/a.mp4"], "-o"),
+        ([PROMPT, "-o", "."], "-o"),
+        ([PROMPT, "-o", "a.gif"], "-o"),
+        ([PROMPT, "-o", "a.mp4", "--model", "sora"], "--model"),
+        ([PROMPT, "-o", "a.mp4", "--preset", "ultra"], "--preset"),
+        ([PROMPT, "-o", "a.mp4", "--size", "65x64"], "--size"),
+        ([PROMPT, "-o", "a.mp4", "--size", "big"], "--size"),
+        ([PROMPT, "-o", "a.mp4", "--seconds", "0"], "--seconds"),
+        ([PROMPT, "-o", "a.mp4", "--seconds", "-2"], "--seconds"),
+        ([PROMPT, "-o", "a.mp4", "--seconds", "1e9"], "--seconds"),
+        ([PROMPT, "-o", "a.mp4", "--seconds", "nan"], "--seconds"),
+        ([PROMPT, "-o", "a.mp4", "--seconds", "two"], "--seconds"),
+        ([PROMPT, "-o", "a.mp4", "--fps", "0"], "--fps"),
+        ([PROMPT, "-o", "a.mp4", "--fps", "1.5"], "--fps"),
+        ([PROMPT, "-o", "a.mp4", "--seed", "-1"], "--seed"),
+        ([PROMPT, "-o", "a.mp4", "--steps", "4"], "--steps"),
+    ],
+)
+def test_bad_input_is_one_line_that_names_the_option(
+    arguments: list[str],
+    names: str,
+    clips: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(clips)
+    assert run(["generate", *arguments]) == 2
+    _expect_one_line(capfd, "error: ", names)
+    assert list(clips.iterdir()) == []
+
+
+def test_a_truncated_checkpoint_is_one_line(
+    clips: Path, tiny_copy: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    weights = tiny_copy / "transformer" / "diffusion_pytorch_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    assert run(["generate", PROMPT, "-o", str(clips / "a.mp4"), *QUICK]) == 2
+    _expect_one_line(capfd, "error: ", "transformer/diffusion_pytorch_model.safetensors is truncated")
+    assert list(clips.iterdir()) == []
+
+
+def test_a_missing_checkpoint_file_is_one_line(
+    clips: Path, tiny_copy: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tiny_copy / "vae" / "diffusion_pytorch_model.safetensors").unlink()
+    assert run(["generate", PROMPT, "-o", str(clips / "a.mp4"), *QUICK]) == 2
+    _expect_one_line(capfd, "error: ", "vae/diffusion_pytorch_model.safetensors is missing")
+
+
+def test_a_gpu_that_is_not_there_is_one_line(
+    clips: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("VIDEOSVC_DEVICE", "cuda:99")
+    assert run(["generate", PROMPT, "-o", str(clips / "a.mp4"), *QUICK]) == 2
+    _expect_one_line(capfd, "error: ", "VIDEOSVC_DEVICE: there is no cuda:99; there are auto, cpu")
+
+
+@pytest.mark.parametrize(
+    ("error", "line", "code"),
+    [
+        (GenerationError("step 1 of chunk 1: latents are not finite"), "failed: step 1 of chunk 1", 4),
+        (OSError(28, "No space left on device"), "failed: [Errno 28] No space left", 4),
+        (KeyboardInterrupt(), "interrupted: ", 130),
+    ],
+)
+def test_what_stops_a_run_is_one_line_and_a_code(
+    error: BaseException,
+    line: str,
+    code: int,
+    clips: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    whole = Engine.run
+
+    def broken(self: Engine, *arguments: Any) -> Iterator[Event]:
+        with closing(whole(self, *arguments)) as events:
+            yield next(events)
+            raise error
+
+    monkeypatch.setattr(Engine, "run", broken)
+    assert run(["generate", PROMPT, "-o", str(clips / "a.mp4"), *QUICK]) == code
+    _expect_one_line(capfd, line)
+    assert list(clips.iterdir()) == []
+
+
+def test_a_bug_shows_its_traceback(
+    clips: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(Engine, "run", lambda *arguments: iter([object()]))
+    assert run(["generate", PROMPT, "-o", str(clips / "a.mp4"), *QUICK]) == 4
+    assert "Traceback" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_while_it_runs_leaves_no_file(clips: Path, number: signal.Signals, code: int) -> None:
+    command = [sys.executable, "-c", "from videosvc.cli.main import main; main()", "generate", PROMPT]
+    options = ["-o", str(clips / "a.mp4"), "--preset", "reference", "--seconds", "8", "--size", "128x128"]
+    with subprocess.Popen([*command, *options], stderr=subprocess.PIPE, text=True) as process:
+        try:
+            deadline = time.monotonic() + 300
+            while not list(clips.iterdir()):  # the temporary file shows that the loop has begun
+                assert process.poll() is None and time.monotonic() < deadline
+                time.sleep(0.02)
+            process.send_signal(number)
+            _, err = process.communicate(timeout=300)
+        finally:
+            process.kill()
+    assert process.returncode == code
+    assert "Traceback" not in err and len(err.splitlines()) <= 1
+    assert list(clips.iterdir()) == []
+
+
+def _expect_one_line(capfd: pytest.CaptureFixture[str], *parts: str) -> None:
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert len(err.splitlines()) == 1
+    for part in parts:
+        assert part in err

@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from videosvc.cli.main import run
+
+
+def test_list(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["models", "list"]) == 0
+    out = capsys.readouterr().out
+    assert "toyworld" in out and "anyflow_far" in out
+
+
+@pytest.mark.usefixtures("tiny_configs")
+def test_check_by_name_says_what_it_is_and_which_levers(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["models", "check", "toyworld"]) == 0
+    out = capsys.readouterr().out
+    assert "family anyflow_far: AnyFlowFARTransformer3DModel and CausalConvAutoencoder" in out
+    assert "lever weights='native' is supported" in out
+    assert "lever weights='int8' is not available yet for family anyflow_far: allowed native" in out
+
+
+def test_check_by_path_tells_the_family(tiny_checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["models", "check", str(tiny_checkpoint)]) == 0
+    assert "family anyflow_far" in capsys.readouterr().out
+
+
+def test_check_of_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["models", "check", "none/such"]) == 2
+    assert "'none/such' is unknown" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("component", ["transformer", "vae", "text_encoder"])
+def test_check_finds_a_truncated_file(
+    component: str, tiny_copy: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (weights,) = (tiny_copy / component).glob("*.safetensors")
+    weights.write_bytes(weights.read_bytes()[:-1])
+    assert run(["models", "check", str(tiny_copy)]) == 2
+    assert f"{component}/{weights.name} is truncated" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "missing",
+    [
+        "model_index.json",
+        "transformer/config.json",
+        "tokenizer/tokenizer.json",
+        "scheduler/scheduler_config.json",
+    ],
+)
+def test_check_finds_a_missing_file(
+    missing: str, tiny_copy: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tiny_copy / missing).unlink()
+    assert run(["models", "check", str(tiny_copy)]) == 2
+    assert f"{missing} is missing" in capsys.readouterr().err
+
+
+def test_check_refuses_a_transformer_of_no_family(
+    tiny_copy: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tiny_copy / "transformer" / "config.json"
+    config.write_text(json.dumps({"_class_name": "WanTransformer3DModel"}))
+    assert run(["models", "check", str(tiny_copy)]) == 2
+    assert "no family here loads a WanTransformer3DModel" in capsys.readouterr().err

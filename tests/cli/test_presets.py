@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from videosvc.cli.main import run
+from videosvc.config.settings import CHECKOUT_CONFIGS
+
+DRAFT = CHECKOUT_CONFIGS / "presets" / "draft.toml"
+
+
+def test_list_names_every_preset(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["presets", "list"]) == 0
+    out = capsys.readouterr().out
+    assert all(name in out for name in ("draft", "balanced", "quality", "reference"))
+
+
+def test_show_prints_the_file(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["presets", "show", "draft"]) == 0
+    assert capsys.readouterr().out == DRAFT.read_text()
+
+
+def test_show_of_an_unknown_name(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["presets", "show", "ultra"]) == 2
+    assert "'ultra' is unknown; there are balanced" in capsys.readouterr().err
+
+
+def test_check_accepts_a_good_file(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["presets", "check", str(DRAFT)]) == 0
+    assert "ok, for family anyflow_far" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("steps = 2", "steps = 0", "quality.steps = 0: must be greater than or equal to 1"),
+        ('weights = "native"', 'weights = "fp8"', "lever weights='fp8' is not available yet"),
+    ],
+)
+def test_check_refuses_a_bad_file(
+    old: str, new: str, says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "draft.toml"
+    file.write_text(DRAFT.read_text().replace(old, new))
+    assert run(["presets", "check", str(file)]) == 2
+    err = capsys.readouterr().err
+    assert str(file) in err and says in err
+    assert len(err.splitlines()) == 1
+
+
+def test_check_of_no_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["presets", "check", str(tmp_path / "none.toml")]) == 2
+    assert "cannot be read" in capsys.readouterr().err

@@ -1,0 +1,27 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from videosvc.config.devices import load_devices
+from videosvc.config.settings import CHECKOUT_CONFIGS
+from videosvc.errors import ConfigError
+
+
+def test_the_first_pattern_that_fits_counts() -> None:
+    rates = load_devices(CHECKOUT_CONFIGS)
+    h200 = rates.rate_of("NVIDIA H200")
+    assert h200 is not None and h200.pattern == "*h200*"
+    assert rates.rate_of("cpu") is not None
+    assert rates.rate_of("abacus") is None
+
+
+def test_no_file_is_no_rates(tmp_path: Path) -> None:
+    assert load_devices(tmp_path).devices == ()
+
+
+def test_a_negative_price_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "devices.toml").write_text('[[devices]]\npattern = "*"\nusd_per_hour = -1\nwatts = 1\n')
+    with pytest.raises(ConfigError, match=r"devices.0.usd_per_hour = -1: must be greater than or equal to 0"):
+        load_devices(tmp_path)

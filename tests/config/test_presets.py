@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import get_args
+
+import pytest
+
+from videosvc.config.presets import Levers, SamplerName, load_preset, load_preset_file, load_presets
+from videosvc.config.settings import CHECKOUT_CONFIGS
+from videosvc.errors import PresetError
+from videosvc_samplers.registry import SAMPLERS
+
+GOOD = """
+[preset]
+name = "mine"
+description = "as the contract writes it"
+[quality]
+size = "128x128"
+fps = 8
+steps = 4
+sampler = "flow_map"
+[levers]
+weights = "int8"
+frame_cache = "int8"
+decode = "stream"
+compile = true
+[cap]
+max_compute_seconds_per_second = 2.0
+max_cost_usd = 0.05
+trade = ["size", "steps", "fps"]
+[price]
+margin = 0.3
+"""
+
+
+def _write(folder: Path, text: str) -> Path:
+    path = folder / "mine.toml"
+    path.write_text(text)
+    return path
+
+
+def test_the_shipped_presets() -> None:
+    presets = load_presets(CHECKOUT_CONFIGS)
+    assert list(presets) == ["balanced", "draft", "quality", "reference"]
+    assert all(preset.levers.refusals("anyflow_far") == [] for preset in presets.values())
+    assert (
+        presets["draft"].quality.steps < presets["balanced"].quality.steps < presets["quality"].quality.steps
+    )
+    assert presets["reference"].quality.sampler == "euler"
+
+
+def test_a_preset_as_the_contract_writes_it(tmp_path: Path) -> None:
+    preset = load_preset_file(_write(tmp_path, GOOD))
+    assert preset.levers == Levers(weights="int8", frame_cache="int8", decode="stream", compile=True)
+    assert preset.cap.trade == ("size", "steps", "fps")
+
+
+def test_levers_not_there_yet_are_refused_with_what_is() -> None:
+    levers = Levers(weights="int8", compile=True)
+    assert levers.refusals("anyflow_far") == [
+        "lever weights='int8' is not available yet for family anyflow_far: allowed native",
+        "lever compile='true' is not available yet for family anyflow_far: allowed false",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ('"128x128"', '"128"', "quality.size = '128': must be WIDTHxHEIGHT"),
+        ("fps = 8", "fps = 0", "quality.fps = 0: must be greater than or equal to 1"),
+        ("steps = 4", "steps = 1000", "quality.steps = 1000: must be less than or equal to 200"),
+        ("steps = 4", "", "quality.steps: is missing"),
+        (
+            '"flow_map"',
+            '"ddim"',
+            "quality.sampler = 'ddim': must be 'flow_map', 'euler', 'unipc' or 'consistency'",
+        ),
+        (
+            'weights = "int8"',
+            'weights = "itn8"',
+            "levers.weights = 'itn8': must be 'native', 'bf16', 'int8' or 'fp8'",
+        ),
+        ("max_cost_usd = 0.05", "max_cost_usd = -1", "cap.max_cost_usd = -1: must be greater than 0"),
+        ("max_cost_usd = 0.05", "max_cost_usd = nan", "cap.max_cost_usd = nan: must be a finite number"),
+        (
+            '["size", "steps", "fps"]',
+            '["seconds"]',
+            "cap.trade.0 = 'seconds': must be 'size', 'steps' or 'fps'",
+        ),
+        ('["size", "steps", "fps"]', '["size", "size"]', "each of size, steps, fps may stand there once"),
+        ("margin = 0.3", "margni = 0.3", "price.margni: unknown key; allowed here: margin"),
+        ('name = "mine"', 'name = "yours"', "preset.name = 'yours': must be 'mine', the name of its file"),
+    ],
+)
+def test_a_mistake_names_file_key_value_and_what_is_allowed(
+    tmp_path: Path, old: str, new: str, says: str
+) -> None:
+    assert old in GOOD
+    path = _write(tmp_path, GOOD.replace(old, new))
+    with pytest.raises(PresetError) as caught:
+        load_preset_file(path)
+    assert str(path) in caught.value.message
+    assert says in caught.value.message
+
+
+def test_an_unknown_preset_lists_those_there_are() -> None:
+    with pytest.raises(
+        PresetError, match=r"'\.\./x' is unknown; there are balanced, draft, quality, reference"
+    ):
+        load_preset(CHECKOUT_CONFIGS, "../x")
+
+
+def test_a_broken_preset_does_not_hurt_its_neighbour(tmp_path: Path) -> None:
+    presets = tmp_path / "presets"
+    presets.mkdir()
+    _write(presets, GOOD)
+    (presets / "broken.toml").write_text("nonsense")
+    assert load_preset(tmp_path, "mine").name == "mine"
+
+
+def test_the_schema_knows_every_sampler() -> None:
+    assert set(get_args(SamplerName)) == set(SAMPLERS)

@@ -1,0 +1,166 @@
+from __future__ import annotations
+
+import shutil
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import imageio_ffmpeg
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from tiny_model import make_tiny_checkpoint
+from videosvc.engine.checkpoint import Checkpoint
+from videosvc.engine.events import ChunkDone, Done, Event, StepDone, TextEncoded
+from videosvc.engine.generate import Engine
+from videosvc.engine.plan import Plan
+from videosvc.errors import GenerationError, UserError
+from videosvc.families.anyflow_far import AnyFlowFAR
+
+
+def run(family: AnyFlowFAR, plan: Plan, output: Path, resume_from: Checkpoint | None = None) -> list[Event]:
+    return list(Engine(family).run(plan, output, resume_from))
+
+
+def read_frames(path: Path, plan: Plan) -> np.ndarray:
+    """(T, H, W, 3), counted and decoded by ffmpeg, not taken from a header."""
+    ffmpeg = imageio_ffmpeg.get_ffmpeg_exe()
+    command = [ffmpeg, "-v", "error", "-i", str(path), "-f", "rawvideo", "-pix_fmt", "rgb24", "-"]
+    raw = subprocess.run(command, capture_output=True, check=True).stdout
+    return np.frombuffer(raw, np.uint8).reshape(-1, plan.height, plan.width, 3)
+
+
+def test_events(family: AnyFlowFAR, plan: Plan, tmp_path: Path) -> None:
+    events = run(family, plan, tmp_path / "clip.mp4")
+    steps: list[type[Event]] = [StepDone] * plan.steps
+    assert [type(event) for event in events] == [TextEncoded, *(3 * [*steps, ChunkDone]), Done]
+    progress = [event.progress for event in events]
+    assert progress == sorted(progress) and progress[0] == 0 and progress[-1] == 1
+    assert [event.frames for event in events if isinstance(event, ChunkDone)] == [8, 16, 20]
+    done = events[-1]
+    assert isinstance(done, Done) and done.output == tmp_path / "clip.mp4"
+    receipt = done.receipt.as_dict()
+    assert set(receipt["by_stage"]) == {"text", "denoise", "decode", "mux"}
+    assert all(seconds > 0 for seconds in receipt["by_stage"].values())
+    assert receipt["compute_seconds"] == pytest.approx(sum(receipt["by_stage"].values()), abs=1e-3)
+    assert (receipt["device"], receipt["resumed"]) == ("cpu", False)
+    assert list(tmp_path.iterdir()) == [tmp_path / "clip.mp4"]
+
+
+@pytest.mark.parametrize("seconds", [0.01, 1.0, 1.3, 2.0, 3.0])
+def test_frame_count(family: AnyFlowFAR, plan: Plan, tmp_path: Path, seconds: float) -> None:
+    plan = replace(plan, seconds=seconds, steps=1)
+    run(family, plan, tmp_path / "clip.mp4")
+    assert len(read_frames(tmp_path / "clip.mp4", plan)) == plan.frames == max(1, round(seconds * 8))
+
+
+@pytest.mark.parametrize("sampler", ["flow_map", "consistency", "unipc"])
+def test_resumes_bit_for_bit_from_every_event(
+    family: AnyFlowFAR, plan: Plan, tmp_path: Path, sampler: str
+) -> None:
+    plan = replace(plan, sampler=sampler)
+    events = run(family, plan, tmp_path / "whole.mp4")
+    whole = (tmp_path / "whole.mp4").read_bytes()
+    checkpoints = [event.checkpoint for event in events if isinstance(event, StepDone | ChunkDone)]
+    assert len(checkpoints) == 9
+    for checkpoint in checkpoints:
+        checkpoint.save(tmp_path / "job.safetensors")
+        resumed = Checkpoint.load(tmp_path / "job.safetensors")
+        done = run(family, plan, tmp_path / "resumed.mp4", resumed)[-1]
+        assert (tmp_path / "resumed.mp4").read_bytes() == whole
+        assert isinstance(done, Done) and done.receipt.resumed
+        assert done.receipt.compute_seconds > sum(checkpoint.spent.values())
+
+
+def test_chunks_landed_again_forget_nothing(family: AnyFlowFAR, plan: Plan, tmp_path: Path) -> None:
+    """A job that dies once more while it lands its finished chunks must not lose the later ones."""
+    events = run(family, plan, tmp_path / "clip.mp4")
+    last = [event.checkpoint for event in events if isinstance(event, StepDone)][-1]
+    resumed = run(family, plan, tmp_path / "clip.mp4", last)
+    for event in resumed:
+        if isinstance(event, ChunkDone):
+            assert len(event.checkpoint.finished) >= len(last.finished) == 2
+
+
+def test_runs_in_bfloat16(folder: Path, plan: Plan, tmp_path: Path) -> None:
+    family = AnyFlowFAR("tiny", folder, 1, torch.device("cpu"), torch.bfloat16)
+    run(family, replace(plan, guidance_scale=2.0), tmp_path / "clip.mp4")
+    assert len(read_frames(tmp_path / "clip.mp4", plan)) == plan.frames
+
+
+def test_seed_makes_the_clip(family: AnyFlowFAR, plan: Plan, tmp_path: Path) -> None:
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        run(family, replace(plan, seed=seed), tmp_path / f"{name}.mp4")
+    a, b, c = ((tmp_path / f"{name}.mp4").read_bytes() for name in "abc")
+    assert a == b != c
+
+
+def test_guidance_takes_the_negative_prompt(family: AnyFlowFAR, plan: Plan, tmp_path: Path) -> None:
+    guided = replace(plan, guidance_scale=4.0, seconds=1.0)
+    for name, negative in (("none", None), ("empty", ""), ("sea", "the blue sea")):
+        run(family, replace(guided, negative_prompt=negative), tmp_path / f"{name}.mp4")
+    none, empty, sea = ((tmp_path / f"{name}.mp4").read_bytes() for name in ("none", "empty", "sea"))
+    assert none == empty != sea
+
+
+@pytest.mark.parametrize("events", [1, 2, 4, 9])
+def test_closing_midway_leaves_nothing(family: AnyFlowFAR, plan: Plan, tmp_path: Path, events: int) -> None:
+    running = Engine(family).run(plan, tmp_path / "clip.mp4")
+    for _ in range(events):
+        next(running)
+    assert not torch.is_inference_mode_enabled()  # the loop's mode must not leak to whoever drives it
+    running.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_keeps_the_old_file_until_the_new_one_is_whole(
+    family: AnyFlowFAR, plan: Plan, tmp_path: Path
+) -> None:
+    output = tmp_path / "clip.mp4"
+    output.write_bytes(b"old")
+    running = Engine(family).run(plan, output)
+    for _ in range(5):
+        next(running)
+    running.close()
+    assert output.read_bytes() == b"old"
+
+
+def test_names_the_step_that_went_wrong(folder: Path, plan: Plan, tmp_path: Path) -> None:
+    broken = tmp_path / "broken"
+    shutil.copytree(folder, broken)
+    path = broken / "transformer" / "diffusion_pytorch_model.safetensors"
+    tensors = load_file(path)
+    tensors["proj_out.bias"][0] = float("nan")
+    save_file(tensors, path, metadata={"format": "pt"})
+    family = AnyFlowFAR("tiny", broken, 1, torch.device("cpu"), torch.float32)
+    with pytest.raises(GenerationError, match="step 1 of chunk 1: latents are not finite"):
+        run(family, plan, tmp_path / "clip.mp4")
+    assert list(tmp_path.iterdir()) == [broken]
+
+
+def test_refuses_an_output_it_cannot_write_before_any_work(
+    family: AnyFlowFAR, plan: Plan, tmp_path: Path
+) -> None:
+    for output in (tmp_path / "no" / "such" / "clip.mp4", tmp_path):
+        with pytest.raises(UserError, match="-o: ") as caught:
+            next(Engine(family).run(plan, output))
+        assert caught.value.param == "output"
+
+
+def test_refuses_a_checkpoint_of_another_plan(family: AnyFlowFAR, plan: Plan, tmp_path: Path) -> None:
+    checkpoint = Checkpoint(replace(plan, seed=6), family.model_hash, (), None, {})
+    with pytest.raises(ValueError, match="another plan or model"):
+        next(Engine(family).run(plan, tmp_path / "clip.mp4", checkpoint))
+    with pytest.raises(ValueError, match="another plan or model"):
+        next(Engine(family).run(plan, tmp_path / "clip.mp4", replace(checkpoint, plan=plan, model_hash="x")))
+
+
+def test_wan_autoencoder(plan: Plan, tmp_path: Path) -> None:
+    folder = make_tiny_checkpoint(tmp_path / "wan", vae="wan", chunk_partition=(1, 3, 2))
+    family = AnyFlowFAR("tiny", folder, None, torch.device("cpu"), torch.float32)
+    plan = replace(plan, seconds=2.0, steps=1)
+    events = run(family, plan, tmp_path / "clip.mp4")
+    assert [event.frames for event in events if isinstance(event, ChunkDone)] == [1, 13, 16]
+    assert len(read_frames(tmp_path / "clip.mp4", plan)) == 16

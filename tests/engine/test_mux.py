@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import imageio_ffmpeg
+import numpy as np
+import pytest
+import torch
+
+from videosvc.engine.mux import Mp4Writer
+from videosvc.errors import GenerationError
+
+COLOURS = {"red": (225, 45, 45), "green": (35, 150, 60), "blue": (40, 80, 225)}
+
+
+def solid(colour: tuple[int, int, int], frames: int = 8) -> torch.Tensor:
+    return torch.tensor(colour, dtype=torch.uint8).expand(frames, 48, 64, 3)
+
+
+@pytest.fixture
+def clip(tmp_path: Path) -> Path:
+    path = tmp_path / "clip.mp4"
+    with Mp4Writer(path, 64, 48, fps=8) as video:
+        for colour in COLOURS.values():
+            video.write(solid(colour))
+        video.finish()
+    return path
+
+
+def test_plays_everywhere(clip: Path) -> None:
+    data = clip.read_bytes()
+    assert 0 < data.index(b"moov") < data.index(b"mdat")
+    ffmpeg = imageio_ffmpeg.get_ffmpeg_exe()
+    report = subprocess.run([ffmpeg, "-hide_banner", "-i", str(clip)], capture_output=True, text=True).stderr
+    for expected in ("h264", "yuv420p(tv, bt709", "64x48", "8 fps", "Duration: 00:00:03.00"):
+        assert expected in report
+
+
+def test_colours_survive(clip: Path) -> None:
+    ffmpeg = imageio_ffmpeg.get_ffmpeg_exe()
+    command = [ffmpeg, "-v", "error", "-i", str(clip), "-f", "rawvideo", "-pix_fmt", "rgb24", "-"]
+    raw = subprocess.run(command, capture_output=True, check=True).stdout
+    frames = np.frombuffer(raw, np.uint8).reshape(24, 48, 64, 3).astype(int)
+    for number, colour in enumerate(COLOURS.values()):
+        assert abs(frames[8 * number + 4, 24, 32] - colour).max() <= 4
+
+
+def test_the_file_has_the_permissions_of_any_new_file(clip: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.touch()
+    assert clip.stat().st_mode == other.stat().st_mode
+
+
+def test_leaves_nothing_without_finish(tmp_path: Path) -> None:
+    with Mp4Writer(tmp_path / "clip.mp4", 64, 48, fps=8) as video:
+        video.write(solid((1, 2, 3)))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_dead_ffmpeg_is_reported(tmp_path: Path) -> None:
+    with (
+        pytest.raises(GenerationError, match="ffmpeg failed"),
+        Mp4Writer(tmp_path / "clip.mp4", 64, 48, fps=8) as video,
+    ):
+        video._process.kill()
+        video._process.wait()
+        for _ in range(100):
+            video.write(solid((1, 2, 3)))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_refuses_frames_of_another_size(tmp_path: Path) -> None:
+    with (
+        pytest.raises(ValueError, match="frames"),
+        Mp4Writer(tmp_path / "clip.mp4", 64, 64, fps=8) as video,
+    ):
+        video.write(solid((1, 2, 3)))

@@ -1,0 +1,50 @@
+"""Decoding chunk by chunk is decoding at once, bit for bit for Wan's autoencoder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKLWan
+
+from videosvc.families.causal_autoencoder import CausalConvAutoencoder
+from videosvc.families.decoder import CausalConvStream, WanStream, to_frames
+
+
+def latents(seed: int) -> torch.Tensor:
+    return torch.randn(1, 16, 6, 4, 6, generator=torch.Generator().manual_seed(seed))
+
+
+@torch.inference_mode()
+def test_wan_streams_bit_for_bit(wan_folder: Path) -> None:
+    vae = AutoencoderKLWan.from_pretrained(wan_folder / "vae").eval()
+    # Interleaved, because state must belong to the stream and not to the model.
+    first, second = WanStream(vae), WanStream(vae)
+    chunks: list[list[torch.Tensor]] = [[], []]
+    parts = [latents(seed).split((1, 3, 2), dim=2) for seed in range(2)]
+    for number in range(3):
+        chunks[0].append(first.decode(parts[0][number]))
+        chunks[1].append(second.decode(parts[1][number]))
+    assert [chunk.shape[2] for chunk in chunks[0]] == [1, 12, 8]
+    for seed in range(2):
+        whole = vae.decode(latents(seed), return_dict=False)[0]
+        assert torch.equal(torch.cat(chunks[seed], dim=2), whole)
+
+
+@torch.inference_mode()
+def test_causal_conv_streams(causal_folder: Path) -> None:
+    vae = CausalConvAutoencoder.from_pretrained(causal_folder / "vae").eval()
+    stream = CausalConvStream(vae)
+    video = torch.cat([stream.decode(part) for part in latents(0).split(2, dim=2)], dim=2)
+    whole = vae.decode(latents(0), return_dict=False)[0]
+    assert video.shape == (1, 3, 24, 32, 48)
+    torch.testing.assert_close(video, whole, atol=1e-6, rtol=0)
+    alone = CausalConvStream(vae).decode(latents(0)[:, :, 2:4])
+    assert not torch.allclose(alone, whole[:, :, 8:16], atol=1e-3)  # so the state does carry something
+
+
+def test_to_frames() -> None:
+    video = torch.tensor([-1.0, 0.0, 1.0, 1.5]).view(1, 1, 4, 1, 1).expand(1, 3, 4, 2, 5)
+    frames = to_frames(video)
+    assert frames.shape == (4, 2, 5, 3) and frames.dtype == torch.uint8
+    assert frames[:, 0, 0, 0].tolist() == [0, 128, 255, 255]

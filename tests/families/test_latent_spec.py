@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from videosvc.families.base import LatentSpec
+
+BUNDLED = LatentSpec(
+    channels=16,
+    spatial=8,
+    temporal=4,
+    first_frames=4,
+    first_chunk=2,
+    chunk=2,
+    short_last_chunk=False,
+    grid=16,
+)
+PUBLISHED = replace(BUNDLED, first_frames=1, first_chunk=1, chunk=3, short_last_chunk=True)
+
+
+@pytest.mark.parametrize(
+    ("spec", "frames", "chunks"),
+    [
+        (BUNDLED, 16, (2, 2)),
+        (BUNDLED, 17, (2, 2, 2)),  # trained on whole chunks, so a whole one it is, and 7 frames are trimmed
+        (BUNDLED, 1, (2,)),
+        (PUBLISHED, 81, (1, 3, 3, 3, 3, 3, 3, 2)),  # the partition in the published configuration
+        (PUBLISHED, 1, (1,)),
+        (PUBLISHED, 2, (1, 1)),
+    ],
+)
+def test_chunks(spec: LatentSpec, frames: int, chunks: tuple[int, ...]) -> None:
+    assert spec.chunks(frames) == chunks
+
+
+@given(st.sampled_from([BUNDLED, PUBLISHED]), st.integers(1, 2000))
+def test_chunks_cover_the_frames_and_no_chunk_is_idle(spec: LatentSpec, frames: int) -> None:
+    chunks = spec.chunks(frames)
+    decoded = [spec.frames_of(sum(chunks[:i]), size) for i, size in enumerate(chunks)]
+    assert sum(decoded) >= frames > sum(decoded[:-1])
+    assert sum(decoded) == spec.frames_of(0, sum(chunks))
+    assert spec.frames_of(3, 0) == 0

@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from tiny_model import MAX_TOKENS
+from videosvc.errors import UserError
+from videosvc.families.anyflow_far import AnyFlowFAR
+from videosvc.families.prompt_encoder import clean
+
+
+@pytest.fixture(scope="module")
+def family(causal_folder: Path) -> AnyFlowFAR:
+    return AnyFlowFAR("tiny", causal_folder, 1, torch.device("cpu"), torch.float32)
+
+
+def test_names_words_it_does_not_know(family: AnyFlowFAR) -> None:
+    text = family.encode_text("A red zebra over the quagga zebra", None)
+    assert text.unknown_words == ("zebra", "quagga")
+    assert text.negative is None
+
+
+def test_padding_is_zero(family: AnyFlowFAR) -> None:
+    text = family.encode_text("a red circle", "")
+    assert text.negative is not None
+    assert text.prompt.shape == text.negative.shape == (1, MAX_TOKENS, 16)
+    assert text.prompt[0, :4].abs().sum(-1).min() > 0  # three words and the end mark
+    assert text.prompt[0, 4:].abs().max() == 0
+    assert text.negative[0, 1:].abs().max() == 0
+
+
+@pytest.mark.parametrize(("param", "name"), [("prompt", "PROMPT"), ("negative_prompt", "--negative-prompt")])
+def test_refuses_what_would_be_cut_off(family: AnyFlowFAR, param: str, name: str) -> None:
+    long = "red " * MAX_TOKENS
+    with pytest.raises(UserError, match=rf"{name}: {MAX_TOKENS + 1} tokens.* at most {MAX_TOKENS}") as caught:
+        family.encode_text(*(long, None) if param == "prompt" else ("red", long))
+    assert caught.value.param == param
+
+
+def test_cleans_as_the_stock_pipeline_does() -> None:
+    assert clean("  salt &amp;amp; pepper\n\tagain ") == "salt & pepper again"

@@ -1,0 +1,81 @@
+"""Turns the flow model into a flow map: one call jumps from any time t to any earlier r, guidance folded in.
+
+Short jumps learn the guided velocity of the frozen flow model; longer ones that two half-jumps of the averaged student
+equal one whole jump. (Shortcut models, arXiv 2410.12557; Flow Map Matching, arXiv 2406.07507, eq. 9; guidance folding as in
+guided distillation, arXiv 2210.03142.)
+"""
+
+from __future__ import annotations
+
+import copy
+import random
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from diffusers import AnyFlowFARTransformer3DModel
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from training.toyworld.flow import Batch, Batches, Velocity, follow, noised, sample_times
+from training.toyworld.progress import Stage, learning_rate
+
+GUIDANCE = 2.5
+JUMPS = (1, 2, 4, 8)  # of which one whole schedule is made; shorter ones come from the flow model itself
+INSTANT_SHARE = 0.3  # of the steps, those that learn the guided velocity
+
+
+@torch.no_grad()
+def guided(teacher: Velocity, x: Tensor, t: Tensor, batch: Batch, nothing: Tensor) -> Tensor:
+    """Classifier-free guidance (arXiv 2207.12598) at time `t`."""
+    conditional = teacher(x, t, t, batch)
+    unconditional = teacher(x, t, t, replace(batch, embeds=nothing.expand_as(batch.embeds)))
+    return unconditional + GUIDANCE * (conditional - unconditional)
+
+
+@torch.no_grad()
+def two_halves(average: Velocity, x: Tensor, t: Tensor, r: Tensor, batch: Batch) -> Tensor:
+    """The mean velocity of two jumps of the averaged student, from t half-way to r and from there to r."""
+    middle = (t + r) / 2
+    first = average(x, t, middle, batch).float()
+    x_middle = x - (t - middle).view(-1, 1, 1, 1, 1) * first
+    return (first + average(x_middle, middle, r, batch).float()) / 2
+
+
+def train(
+    folder: Path, budget_s: float, batches: Batches, flow: AnyFlowFARTransformer3DModel
+) -> AnyFlowFARTransformer3DModel:
+    """Returns the averaged student."""
+    torch.manual_seed(3)
+    rng = random.Random(3)
+    device = batches.device
+    teacher = Velocity(flow).requires_grad_(False)
+    model = copy.deepcopy(teacher).requires_grad_(True)
+    average = copy.deepcopy(teacher)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=4e-4, weight_decay=0.01, betas=(0.9, 0.98))
+    stage = Stage(folder, "distil", budget_s, {"model": model, "ema": average, "optimizer": optimizer})
+    for step, done in stage:
+        batch = batches.draw(captioned=True)
+        count = len(batch.latents)
+        instant = rng.random() < INSTANT_SHARE
+        with sdpa_kernel(SDPBackend.MATH), torch.autocast(device, torch.bfloat16):
+            if instant:
+                t = r = sample_times(count, device)
+                x, _ = noised(batch.latents, t)
+                target = guided(teacher, x, t, batch, batches.nothing).float()
+            else:
+                parts = rng.choice(JUMPS)
+                t = torch.randint(1, parts + 1, (count,), device=device) / parts
+                r = t - 1 / parts
+                x, _ = noised(batch.latents, t)
+                target = two_halves(average, x, t, r, batch)
+            guess = model(x, t, r, batch)
+        loss = (guess.float() - target).square().mean()
+        optimizer.param_groups[0]["lr"] = learning_rate(done, 4e-4, step)
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        follow(average, model, step + 1000)
+        stage.log(**{"instant" if instant else f"jump_{parts}": loss.item()})
+    return average.transformer

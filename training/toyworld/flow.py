@@ -1,0 +1,162 @@
+"""Trains the causal transformer by flow matching, each chunk seeing the clean chunk before it (teacher forcing).
+
+The forward is the one that serves: `FarForward` over diffusers' `AnyFlowFARTransformer3DModel`, a chunk at a time.
+Flow matching, arXiv 2210.02747; FAR, arXiv 2503.19325.
+"""
+
+from __future__ import annotations
+
+import copy
+import random
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from diffusers import AnyFlowFARTransformer3DModel
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from transformers import PreTrainedTokenizerFast, UMT5EncoderModel
+
+from training.toyworld.captions import caption
+from training.toyworld.latents import CHUNK, Latents
+from training.toyworld.progress import Stage, learning_rate
+from training.toyworld.text import embed
+from videosvc.families.far_attention import KeyValue, Memory
+from videosvc.families.far_forward import TIME_SCALE, FarForward
+
+BATCH_TOKENS = 1536  # noisy tokens a step, whatever the clips' size
+SIZE_WEIGHTS = {64: 6, 96: 2, 128: 1}
+CAPTION_DROPOUT = 0.1
+CONTEXT_NOISE = 0.06  # on the chunk before, which at work is generated and not perfect
+EMA = 0.998
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """`latents`: (B, C, 2, h, w), the chunk to learn. `context`: the chunk before it, or None. `embeds`: (B, 32, D)."""
+
+    latents: Tensor
+    context: Tensor | None
+    embeds: Tensor
+
+
+def make_transformer(latent_channels: int, text_width: int) -> AnyFlowFARTransformer3DModel:
+    """8.9 M parameters; `chunk_partition` says one second a chunk."""
+    return AnyFlowFARTransformer3DModel(
+        num_attention_heads=8, attention_head_dim=32, num_layers=8, ffn_dim=1024, in_channels=latent_channels,
+        out_channels=latent_channels, text_dim=text_width, freq_dim=256, full_chunk_limit=3,
+        chunk_partition=(CHUNK, CHUNK), rope_max_seq_len=256,
+    )  # fmt: skip
+
+
+class Batches:
+    """Draws batches: one size each, half of them opening chunks, half of them chunks that follow one."""
+
+    def __init__(
+        self,
+        latents: dict[int, Latents],
+        encoder: UMT5EncoderModel,
+        tokenizer: PreTrainedTokenizerFast,
+        rng: random.Random,
+        device: str,
+    ) -> None:
+        self.latents, self.encoder, self.tokenizer, self.rng, self.device = latents, encoder, tokenizer, rng, device
+        self.openings = {size: data.opening.nonzero().flatten().tolist() for size, data in latents.items()}
+        self.nothing = embed(encoder, tokenizer, [""])
+
+    def draw(self, captioned: bool = False) -> Batch:
+        """One batch; unless all are to be `captioned`, one caption in ten is left out, for guidance."""
+        rng = self.rng
+        size = rng.choices(list(self.latents), weights=[SIZE_WEIGHTS[size] for size in self.latents])[0]
+        data = self.latents[size]
+        count = BATCH_TOKENS // (CHUNK * (size // 16) ** 2)
+        opening = rng.random() < 0.5
+        indices = rng.choices(self.openings[size] if opening else range(len(data.scenes)), k=count)
+        embeds = embed(self.encoder, self.tokenizer, [caption(data.scenes[i], rng) for i in indices])
+        if not captioned:
+            embeds[torch.rand(count) < CAPTION_DROPOUT] = self.nothing
+        values = data.values[indices].float().to(self.device)
+        if opening:
+            return Batch(values[:, :, :CHUNK], None, embeds)
+        context = values[:, :, :CHUNK]
+        return Batch(values[:, :, CHUNK:], context + CONTEXT_NOISE * torch.randn_like(context), embeds)
+
+
+class Velocity(nn.Module):
+    """The transformer as a function of a batch: what `FarClip` does at work, with a time for each clip."""
+
+    def __init__(self, transformer: AnyFlowFARTransformer3DModel) -> None:
+        super().__init__()
+        self.transformer = transformer
+        self.work = FarForward(transformer)
+
+    def _time(self, t: Tensor, r: Tensor) -> tuple[Tensor, Tensor]:
+        embedder = self.transformer.condition_embedder
+        like = self.transformer.proj_out.weight
+        embedding, modulation = embedder.forward_timestep(t[:, None] * TIME_SCALE, r[:, None] * TIME_SCALE, like, 1)
+        return embedding, modulation.unflatten(2, (6, -1))
+
+    def forward(self, x: Tensor, t: Tensor, r: Tensor, batch: Batch) -> Tensor:
+        """Mean velocity (B, C, 2, h, w) from times `t` to `r`, both (B,), of the batch's chunk at `x`."""
+        work, height, width = self.work, x.shape[-2], x.shape[-1]
+        text = work.project_text(batch.embeds)
+        past: dict[int, KeyValue] = {}
+        first_frame = 0
+        if batch.context is not None:
+
+            def remember(layer: int) -> Memory:
+                return Memory(None, lambda key, value: past.update({layer: (key, value)}))
+
+            clean = self._time(torch.zeros_like(t), torch.zeros_like(t))
+            work.hidden(batch.context, work.rotation(0, CHUNK, height, width), clean, text, remember)
+            first_frame = CHUNK
+        time = self._time(t, r)
+        rotation = work.rotation(first_frame, CHUNK, height, width)
+        hidden = work.hidden(x, rotation, time, text, lambda layer: Memory(past.get(layer), None))
+        return work.velocity(hidden, time, x.shape)
+
+
+def noised(latents: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+    """x_t = (1 - t) x_0 + t noise, and the velocity noise - x_0."""
+    noise = torch.randn_like(latents)
+    level = t.view(-1, 1, 1, 1, 1)
+    return (1 - level) * latents + level * noise, noise - latents
+
+
+def sample_times(count: int, device: str) -> Tensor:
+    """Logit-normal, a little towards noise, as small clips are decided early (SD3, arXiv 2403.03206, eq. 19)."""
+    return torch.sigmoid(0.3 + 1.2 * torch.randn(count, device=device))
+
+
+@torch.no_grad()
+def follow(ema: nn.Module, model: nn.Module, step: int) -> None:
+    """Moves the averaged weights towards the model's; faster in the first steps."""
+    decay = min(EMA, (1 + step) / (10 + step))
+    for average, value in zip(ema.parameters(), model.parameters(), strict=True):
+        average.lerp_(value.detach(), 1 - decay)
+
+
+def train(folder: Path, budget_s: float, batches: Batches, channels: int) -> AnyFlowFARTransformer3DModel:
+    """Returns the averaged weights."""
+    torch.manual_seed(2)
+    device = batches.device
+    model = Velocity(make_transformer(channels, batches.nothing.shape[-1]).to(device))
+    ema = copy.deepcopy(model).requires_grad_(False)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.01, betas=(0.9, 0.98))
+    stage = Stage(folder, "flow", budget_s, {"model": model, "ema": ema, "optimizer": optimizer})
+    for step, done in stage:
+        batch = batches.draw()
+        t = sample_times(len(batch.latents), device)
+        x, target = noised(batch.latents, t)
+        # On a CPU the flash kernel's backward takes 12 ms a layer where plain matrix products take 3.
+        with sdpa_kernel(SDPBackend.MATH), torch.autocast(device, torch.bfloat16):
+            guess = model(x, t, t, batch)
+        loss = (guess.float() - target).square().mean()
+        optimizer.param_groups[0]["lr"] = learning_rate(done, 1e-3, step)
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        follow(ema, model, step)
+        stage.log(**{"opening" if batch.context is None else "following": 2 * loss.item()})
+    return ema.transformer

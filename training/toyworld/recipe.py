@@ -1,0 +1,79 @@
+"""The whole recipe of the bundled model: `python -m training.toyworld.recipe --budget MINUTES`.
+
+Each stage keeps checkpoints in the work folder, so that an interrupted run goes on where it was; the result replaces the
+bundled model.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import shutil
+from pathlib import Path
+
+import torch
+from diffusers import AnyFlowFARTransformer3DModel, FlowMapEulerDiscreteScheduler
+from transformers import PreTrainedTokenizerFast, UMT5EncoderModel
+
+from training.toyworld import autoencoder, distil, flow, text
+from training.toyworld.latents import load_or_encode
+from videosvc.families.causal_autoencoder import CausalConvAutoencoder
+
+BUNDLED = Path(__file__).parents[2] / "videosvc" / "bundled" / "toyworld"
+SHARES = {"autoencoder": 0.29, "text": 0.02, "flow": 0.46, "distil": 0.23}  # of the budget
+CLIPS = {64: 14_000, 96: 4_000, 128: 2_000}
+
+
+def save(
+    folder: Path,
+    vae: CausalConvAutoencoder,
+    encoder: UMT5EncoderModel,
+    tokenizer: PreTrainedTokenizerFast,
+    transformer: AnyFlowFARTransformer3DModel,
+) -> None:
+    """A folder in diffusers' format, weights in bfloat16, written beside the old one and then put in its place."""
+    temporary = folder.with_name(folder.name + ".new")
+    shutil.rmtree(temporary, ignore_errors=True)
+    for part, name in ((vae, "vae"), (encoder, "text_encoder"), (transformer, "transformer")):
+        part.to("cpu", torch.bfloat16).save_pretrained(temporary / name)
+    tokenizer.save_pretrained(temporary / "tokenizer")
+    FlowMapEulerDiscreteScheduler(shift=1.0).save_pretrained(temporary / "scheduler")
+    (temporary / "model_index.json").write_text(MODEL_INDEX)
+    if folder.exists():
+        shutil.rmtree(folder)
+    temporary.rename(folder)
+
+
+MODEL_INDEX = """{
+  "_class_name": "AnyFlowFARPipeline",
+  "_diffusers_version": "0.42.1",
+  "scheduler": ["diffusers", "FlowMapEulerDiscreteScheduler"],
+  "text_encoder": ["transformers", "UMT5EncoderModel"],
+  "tokenizer": ["transformers", "PreTrainedTokenizerFast"],
+  "transformer": ["diffusers", "AnyFlowFARTransformer3DModel"],
+  "vae": ["videosvc", "CausalConvAutoencoder"]
+}
+"""
+
+
+def run(budget_minutes: float, work: Path, output: Path) -> None:
+    work.mkdir(parents=True, exist_ok=True)
+    budget_s = {name: share * budget_minutes * 60 for name, share in SHARES.items()}
+    vae = autoencoder.train(work, budget_s["autoencoder"])
+    vae = vae.eval().requires_grad_(False)
+    encoder, tokenizer = text.train(work, budget_s["text"])
+    latents = {size: load_or_encode(work, vae, size, count, seed=4) for size, count in CLIPS.items()}
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    batches = flow.Batches(latents, encoder, tokenizer, random.Random(5), device)
+    transformer = flow.train(work, budget_s["flow"], batches, vae.config.z_dim)
+    save(work / "teacher", vae, encoder, tokenizer, transformer)
+    save(output, vae, encoder, tokenizer, distil.train(work, budget_s["distil"], batches, transformer))
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description="Trains the bundled model from nothing.")
+    parser.add_argument("--budget", type=float, default=150, help="minutes of training in all (default: 150)")
+    parser.add_argument("--work", type=Path, default=Path("build/toyworld"), help="folder for checkpoints")
+    parser.add_argument("--output", type=Path, default=BUNDLED, help="folder the model is written to")
+    arguments = parser.parse_args()
+    run(arguments.budget, arguments.work, arguments.output)

@@ -1,0 +1,1 @@
+"""The command line. Nothing here loads torch before a command needs it (tests/cli/test_imports.py)."""

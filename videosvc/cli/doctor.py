@@ -1,0 +1,117 @@
+"""`videosvc doctor`: what is installed and whether it works; each line is ok, or says what to do."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import typer
+
+from videosvc import __version__
+from videosvc.cli.checkpoint import inspect_entry
+from videosvc.cli.engine import pick_device
+from videosvc.config.devices import load_devices
+from videosvc.config.models import load_models
+from videosvc.config.presets import load_presets
+from videosvc.config.settings import config_dir, load_settings
+from videosvc.errors import ModelError, UserError
+
+PACKAGES = ("torch", "diffusers", "transformers", "accelerate", "safetensors", "numpy")
+FREE_GB = 1.0  # a clip takes far less; below this, logs, caches and temporary files of others begin to fail
+
+
+def doctor() -> None:
+    """Check this installation. Exit code 0 if all is well, else 1."""
+    results = [_report(name, check) for name, check in CHECKS.items()]
+    raise typer.Exit(0 if all(results) else 1)
+
+
+def _report(name: str, check: Callable[[], str]) -> bool:
+    """Prints the line of one check, which returns what it found or raises UserError saying what to do."""
+    try:
+        typer.echo(f"ok    {name}: {check()}")
+    except UserError as error:
+        typer.echo(f"fix   {name}: {error.message}")
+        return False
+    return True
+
+
+def _versions() -> str:
+    found = [f"videosvc {__version__}", f"python {platform.python_version()}"]
+    for package in PACKAGES:
+        try:
+            found.append(f"{package} {version(package)}")
+        except PackageNotFoundError as error:
+            raise UserError(f"{package} is not installed: run `pip install videosvc` again") from error
+    return ", ".join(found)
+
+
+def _configuration() -> str:
+    folder = config_dir()
+    load_settings(folder)
+    load_devices(folder)
+    return f"{folder}: {len(load_models(folder))} models, {len(load_presets(folder))} presets"
+
+
+def _device() -> str:
+    import torch
+
+    device = pick_device(load_settings(config_dir()).device)
+    if device.type == "cpu":
+        return f"cpu, {torch.get_num_threads()} threads"
+    return f"{device}, {torch.cuda.get_device_name(device)}"
+
+
+def _ffmpeg() -> str:
+    import imageio_ffmpeg
+
+    try:
+        program = imageio_ffmpeg.get_ffmpeg_exe()
+        command = [program, "-hide_banner", "-encoders"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
+    except (RuntimeError, OSError, subprocess.SubprocessError) as error:
+        raise UserError(
+            f"does not run ({error}): install ffmpeg, or `pip install imageio-ffmpeg` again"
+        ) from error
+    if "libx264" not in done.stdout:
+        raise UserError(
+            f"{program} has no libx264 encoder: unset IMAGEIO_FFMPEG_EXE, or install one that has it"
+        )
+    return f"{program} with libx264"
+
+
+def _bundled_models() -> str:
+    entries = load_models(config_dir()).values()
+    try:
+        found = [inspect_entry(entry) for entry in entries if entry.is_bundled]
+    except ModelError as error:
+        raise UserError(f"{error.message}: install videosvc again, or run `make bundled-model`") from error
+    return (
+        ", ".join(f"{one.name} is whole, hash {one.model_hash[:12]}" for one in found)
+        or "none in models.toml"
+    )
+
+
+def _disk() -> str:
+    places = {
+        str(place): shutil.disk_usage(place).free / 1e9 for place in (Path.cwd(), tempfile.gettempdir())
+    }
+    for place, free in places.items():
+        if free < FREE_GB:
+            raise UserError(f"{place} has {free:.1f} GB free: make room for at least {FREE_GB:g} GB")
+    return ", ".join(f"{free:.0f} GB free in {place}" for place, free in places.items())
+
+
+CHECKS: dict[str, Callable[[], str]] = {
+    "versions": _versions,
+    "configuration": _configuration,
+    "device": _device,
+    "ffmpeg": _ffmpeg,
+    "bundled model": _bundled_models,
+    "disk": _disk,
+}

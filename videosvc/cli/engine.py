@@ -1,0 +1,46 @@
+"""From configuration to a loaded engine. Everything heavy is imported inside."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from videosvc.config.models import ModelEntry
+from videosvc.errors import ConfigError
+
+if TYPE_CHECKING:
+    import torch
+
+    from videosvc.engine.generate import Engine
+
+
+def pick_device(name: str) -> torch.device:
+    """`auto` is the first GPU, or the CPU if there is none. Raises ConfigError if there is no such GPU."""
+    import torch
+
+    if name == "auto":
+        return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
+    device = torch.device(name)
+    if device.type == "cuda":
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if (device.index or 0) >= count:
+            allowed = ", ".join(["auto", "cpu", *(f"cuda:{index}" for index in range(count))])
+            raise ConfigError(f"VIDEOSVC_DEVICE: there is no {name}; there are {allowed}", param="device")
+    return device
+
+
+def open_engine(entry: ModelEntry, device_name: str) -> Engine:
+    """Loads the model of `entry`. Raises ModelError if its files are missing or damaged."""
+    import torch
+    from diffusers.utils import logging as diffusers_logging
+    from transformers.utils import logging as transformers_logging
+
+    from videosvc.engine.generate import Engine
+    from videosvc.families.registry import load_family
+
+    for library in (diffusers_logging, transformers_logging):  # our own bar is the only one
+        library.disable_progress_bar()
+        library.set_verbosity_error()
+    device = pick_device(device_name)
+    # bfloat16 is emulated on CPUs without AVX512-BF16 or AMX, where it is slower than float32.
+    dtype = torch.float32 if device.type == "cpu" else torch.bfloat16
+    return Engine(load_family(entry, device, dtype))

@@ -1,0 +1,49 @@
+"""`videosvc presets`: what presets there are, and whether a file is a good one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from videosvc.config.models import load_models
+from videosvc.config.presets import load_preset, load_preset_file, load_presets, preset_files
+from videosvc.config.settings import config_dir
+from videosvc.errors import PresetError
+
+app = typer.Typer(help="Presets: list, show, check a file.")
+
+
+@app.command("list")
+def list_presets() -> None:
+    """List the presets."""
+    table = Table("name", "size", "fps", "steps", "sampler", "description", box=None, pad_edge=False)
+    for preset in load_presets(config_dir()).values():
+        asked = preset.quality
+        about = preset.preset.description
+        table.add_row(preset.name, asked.size, str(asked.fps), str(asked.steps), asked.sampler, about)
+    Console().print(table)
+
+
+@app.command()
+def show(name: Annotated[str, typer.Argument(help="A preset's name.")]) -> None:
+    """Print a preset's file."""
+    folder = config_dir()
+    load_preset(folder, name)
+    typer.echo(preset_files(folder)[name].read_text(encoding="utf-8"), nl=False)
+
+
+@app.command()
+def check(file: Annotated[Path, typer.Argument(help="A preset's TOML file.")]) -> None:
+    """Check a preset's file, and that some model here can run it."""
+    preset = load_preset_file(file)
+    families = {entry.family for entry in load_models(config_dir()).values()}
+    refusals = {family: preset.levers.refusals(family) for family in sorted(families)}
+    if all(refusals.values()):
+        first = next(iter(refusals.values()))[0]
+        raise PresetError(f"preset {file}: {first}", param="levers")
+    able = ", ".join(family for family, lines in refusals.items() if not lines)
+    typer.echo(f"{file}: ok, for family {able}")

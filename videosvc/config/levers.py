@@ -1,0 +1,32 @@
+"""Levers: the ways a preset may save compute, and which of them each family can pull now."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+# Every value a preset may write. The schema knows them all, so that "int8" is told from "itn8".
+LEVERS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "weights": ("native", "bf16", "int8", "fp8"),
+        "frame_cache": ("off", "native", "int8", "int4"),
+        "decode": ("full", "tiled", "stream"),
+        "compile": ("false", "true"),
+    }
+)
+
+AVAILABLE: Mapping[str, Mapping[str, tuple[str, ...]]] = MappingProxyType(
+    {
+        "anyflow_far": MappingProxyType(
+            {"weights": ("native",), "frame_cache": ("native",), "decode": ("stream",), "compile": ("false",)}
+        ),
+    }
+)
+
+
+def refusal(family: str, lever: str, value: str) -> str | None:
+    """Why `family` cannot run with this lever, in one line, or None if it can."""
+    allowed = AVAILABLE[family][lever]
+    if value in allowed:
+        return None
+    return f"lever {lever}={value!r} is not available yet for family {family}: allowed {', '.join(allowed)}"

@@ -1,0 +1,126 @@
+"""The models a service offers: models.toml."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, PrivateAttr, model_validator
+
+from videosvc.config.settings import PACKAGE
+from videosvc.config.size import Size
+from videosvc.config.toml_file import Section, parse_toml
+from videosvc.errors import ConfigError, ModelError
+
+FamilyName = Literal["anyflow_far"]
+
+BUNDLED = "bundled:"
+HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+
+
+def _sizes(sizes: tuple[str, ...]) -> tuple[str, ...]:
+    for size in sizes:
+        Size.parse(size)
+    return sizes
+
+
+class ModelDefaults(Section):
+    """What a request gets that does not say."""
+
+    seconds: float = Field(2.0, gt=0)
+    guidance_scale: float = Field(1.0, ge=1.0)  # 1.0: one forward a step, no negative prompt
+    negative_prompt: str | None = None
+
+
+class ModelEntry(Section):
+    """One model: where it is, how it is loaded, what it can be asked for."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")
+    # "bundled:NAME", a folder (relative to models.toml), or a hub id with the commit to take
+    path: str = Field(min_length=1)
+    revision: str | None = Field(None, pattern=r"^[0-9a-f]{40}$")
+    family: FamilyName
+    sizes: Annotated[tuple[str, ...], AfterValidator(_sizes)] = Field(min_length=1)  # to offer in a list
+    grid: int = Field(16, ge=2)  # width and height are multiples of it
+    min_side: int = Field(64, ge=2)
+    max_side: int = Field(128, ge=2)
+    fps: int = Field(8, ge=1)
+    max_fps: int = Field(16, ge=1)
+    max_seconds: float = Field(8.0, gt=0)
+    window_chunks: int | None = Field(None, ge=1)  # finished chunks kept in the frame cache; None keeps all
+    defaults: ModelDefaults = ModelDefaults()
+
+    _base: Path = PrivateAttr(default=Path())
+
+    @model_validator(mode="after")
+    def _sizes_are_allowed(self) -> ModelEntry:
+        for size in self.sizes:
+            problem = self.size_problem(Size.parse(size))
+            if problem:
+                raise ValueError(f"sizes has {size}: {problem}")
+        return self
+
+    def size_problem(self, size: Size) -> str | None:
+        """What is wrong with a size, and what is allowed; None if nothing."""
+        if all(self.min_side <= side <= self.max_side and side % self.grid == 0 for side in size):
+            return None
+        return (
+            f"width and height must be multiples of {self.grid} from {self.min_side} to {self.max_side}, "
+            f"such as {', '.join(self.sizes)}"
+        )
+
+    @property
+    def is_bundled(self) -> bool:
+        return self.path.startswith(BUNDLED)
+
+    def folder(self) -> Path:
+        """The checkpoint's folder on this machine; a hub id is fetched at its revision if it is not here yet.
+
+        Raises ModelError if there is no such folder.
+        """
+        if self.is_bundled:
+            place = PACKAGE / "bundled" / self.path.removeprefix(BUNDLED)
+        elif self.revision is not None:
+            place = self._fetch(self.revision)
+        else:
+            place = self._base / Path(self.path).expanduser()
+        if not place.is_dir():
+            hint = "; a hub id needs a revision beside it" if HUB_ID.fullmatch(self.path) else ""
+            raise ModelError(f"model {self.name!r}: no folder {place}{hint}", param="model")
+        return place
+
+    def _fetch(self, revision: str) -> Path:
+        from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+        try:
+            return Path(snapshot_download(self.path, revision=revision))
+        except (HfHubHTTPError, LocalEntryNotFoundError, ValueError, OSError) as error:
+            reason = str(error).splitlines()[0]
+            message = f"model {self.name!r}: {self.path} cannot be fetched: {reason}"
+            raise ModelError(message, param="model") from error
+
+
+class _ModelsFile(Section):
+    models: tuple[ModelEntry, ...] = Field(min_length=1)
+
+
+def load_models(folder: Path) -> dict[str, ModelEntry]:
+    """`folder`/models.toml by name, in the file's order. Raises ConfigError naming file, key and value."""
+    path = folder / "models.toml"
+    entries: dict[str, ModelEntry] = {}
+    for entry in parse_toml(path, _ModelsFile).models:
+        if entry.name in entries:
+            raise ConfigError(f"{path}: models has {entry.name!r} twice", param="models")
+        entry._base = path.parent
+        entries[entry.name] = entry
+    return entries
+
+
+def load_model(folder: Path, name: str) -> ModelEntry:
+    """Raises ModelError if models.toml has no such model."""
+    entries = load_models(folder)
+    if name not in entries:
+        raise ModelError(f"--model: {name!r} is unknown; there are {', '.join(entries)}", param="model")
+    return entries[name]

@@ -1,0 +1,115 @@
+"""Presets: what is asked for, the levers that save compute, and the limits. One TOML file each."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field
+
+from videosvc.config.levers import LEVERS, refusal
+from videosvc.config.size import Size
+from videosvc.config.toml_file import Section, parse_toml
+from videosvc.errors import ConfigError, PresetError
+
+SamplerName = Literal["flow_map", "euler", "unipc", "consistency"]
+Tradable = Literal["size", "steps", "fps"]
+
+
+def _size(text: str) -> str:
+    Size.parse(text)
+    return text
+
+
+def _each_once(names: tuple[Tradable, ...]) -> tuple[Tradable, ...]:
+    if len(set(names)) < len(names):
+        raise ValueError("each of size, steps, fps may stand there once")
+    return names
+
+
+class About(Section):
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")
+    description: str = Field("", max_length=200)
+
+
+class Quality(Section):
+    """What is asked for."""
+
+    size: Annotated[str, AfterValidator(_size)]
+    fps: int = Field(ge=1, le=120)
+    steps: int = Field(ge=1, le=200)
+    sampler: SamplerName = "flow_map"
+
+
+class Levers(Section):
+    """How compute is saved. `levers.AVAILABLE` says which of these values a family can take."""
+
+    weights: Literal["native", "bf16", "int8", "fp8"] = "native"
+    frame_cache: Literal["off", "native", "int8", "int4"] = "native"
+    decode: Literal["full", "tiled", "stream"] = "stream"
+    compile: bool = False
+
+    def refusals(self, family: str) -> list[str]:
+        """One line for each lever that `family` cannot take."""
+        values = {lever: str(getattr(self, lever)).lower() for lever in LEVERS}
+        lines = (refusal(family, lever, value) for lever, value in values.items())
+        return [line for line in lines if line is not None]
+
+
+class Cap(Section):
+    """Limits of one job; None is no limit."""
+
+    max_compute_seconds_per_second: float | None = Field(None, gt=0)
+    max_cost_usd: float | None = Field(None, gt=0)
+    trade: Annotated[tuple[Tradable, ...], AfterValidator(_each_once)] = ()
+
+
+class Price(Section):
+    margin: float = Field(0.0, ge=0, le=10)  # share of the cost added to it
+
+
+class Preset(Section):
+    """One file of presets/."""
+
+    preset: About
+    quality: Quality
+    levers: Levers = Levers()
+    cap: Cap = Cap()
+    price: Price = Price()
+
+    @property
+    def name(self) -> str:
+        return self.preset.name
+
+
+def load_preset_file(path: Path) -> Preset:
+    """Raises PresetError naming file, key, value and what is allowed."""
+    try:
+        preset = parse_toml(path, Preset)
+    except ConfigError as error:
+        raise PresetError(f"preset {error.message}", param=error.param) from error
+    if preset.name != path.stem:
+        raise PresetError(
+            f"preset {path}: preset.name = {preset.name!r}: must be {path.stem!r}, the name of its file",
+            param="preset.name",
+        )
+    return preset
+
+
+def preset_files(folder: Path) -> dict[str, Path]:
+    """Files of `folder`/presets by name."""
+    return {path.stem: path for path in sorted((folder / "presets").glob("*.toml"))}
+
+
+def load_presets(folder: Path) -> dict[str, Preset]:
+    """All presets of a configuration folder, by name. Raises PresetError at the first broken file."""
+    return {name: load_preset_file(path) for name, path in preset_files(folder).items()}
+
+
+def load_preset(folder: Path, name: str) -> Preset:
+    """One preset; a broken file beside it does no harm. Raises PresetError if there is no such preset."""
+    files = preset_files(folder)
+    if name not in files:
+        known = ", ".join(files) or "none"
+        raise PresetError(f"--preset: {name!r} is unknown; there are {known}", param="preset")
+    return load_preset_file(files[name])

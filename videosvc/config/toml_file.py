@@ -1,0 +1,69 @@
+"""TOML into pydantic models; a mistake is told as one line: file, key, value, what is allowed."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from videosvc.errors import ConfigError
+
+
+class Section(BaseModel):
+    """Base of everything read from a file: immutable, and an unknown key is a mistake, not a silence."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The file as plain tables. Raises ConfigError if it cannot be read or is not TOML."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: not valid TOML: {error}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: not UTF-8 text") from error
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def parse_toml(path: Path, model: type[Model]) -> Model:
+    """Reads `path` as a `model`. Raises ConfigError naming file, key and value."""
+    try:
+        return model.model_validate(read_toml(path))
+    except ValidationError as error:
+        key, message = first_problem(error, model)
+        raise ConfigError(f"{path}: {message}", param=key) from error
+
+
+def first_problem(error: ValidationError, model: type[BaseModel]) -> tuple[str, str]:
+    """(key, "key = value: what is wrong") of the first mistake in `error`; one is enough to act on."""
+    problem = error.errors(include_url=False)[0]
+    key = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        allowed = ", ".join(_keys_beside(model, problem["loc"]))
+        return key, f"{key}: unknown key; allowed here: {allowed}"
+    if problem["type"] == "missing":
+        return key, f"{key}: is missing"
+    reason = problem["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
+    return key, f"{key} = {problem['input']!r}: {reason}"
+
+
+def _keys_beside(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
+    """The keys that the section holding `location` knows."""
+    for part in location[:-1]:
+        if not isinstance(part, str):  # an index into a list of sections
+            continue
+        kinds = [model.model_fields[part].annotation] if part in model.model_fields else []
+        while kinds:  # unwrap tuple[Section, ...] and Section | None down to the section
+            kind = kinds.pop()
+            if isinstance(kind, type) and issubclass(kind, BaseModel):
+                model = kind
+                break
+            kinds.extend(getattr(kind, "__args__", ()))
+    return sorted(field.alias or name for name, field in model.model_fields.items())

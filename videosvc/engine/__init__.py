@@ -1,0 +1,1 @@
+"""The loop that turns a plan into a file, and what it is made of."""

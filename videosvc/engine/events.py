@@ -1,0 +1,60 @@
+"""What a running clip tells whoever drives it. `progress` is from 0 to 1 and never falls."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from videosvc.engine.checkpoint import Checkpoint
+from videosvc.engine.meter import ComputeReceipt
+
+
+@dataclass(frozen=True, slots=True)
+class TextEncoded:
+    unknown_words: tuple[str, ...]  # words of the prompt the model has never seen
+
+    @property
+    def progress(self) -> float:
+        return 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class StepDone:
+    chunk: int  # the one in work, from 0
+    chunks: int
+    step: int  # steps done in it, from 1
+    steps: int
+    denoised: Tensor  # (1, C, T, h, w) latents: the current guess at the finished chunk, for a preview
+    checkpoint: Checkpoint
+
+    @property
+    def progress(self) -> float:
+        return (self.chunk + self.step / (self.steps + 1)) / self.chunks  # decoding counts as one more step
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkDone:
+    chunk: int  # the one whose frames are in the file now, from 0
+    chunks: int
+    frames: int  # frames in the file
+    total_frames: int
+    checkpoint: Checkpoint
+
+    @property
+    def progress(self) -> float:
+        return (self.chunk + 1) / self.chunks
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    output: Path
+    receipt: ComputeReceipt
+
+    @property
+    def progress(self) -> float:
+        return 1.0
+
+
+Event = TextEncoded | StepDone | ChunkDone | Done

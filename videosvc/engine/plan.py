@@ -1,0 +1,50 @@
+"""What will run: everything the loop needs to know, and nothing that may change the clip is left out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One clip to make. The same plan on the same device and model gives the same file, byte for byte."""
+
+    model: str
+    prompt: str
+    negative_prompt: str | None  # only read under guidance; None there is the empty prompt
+    seed: int
+    width: int  # pixels
+    height: int
+    fps: int
+    seconds: float
+    steps: int  # denoising steps for each chunk
+    sampler: str
+    guidance_scale: float  # 1.0: one forward a step; above: two
+    weights: str
+    frame_cache: str
+    decode: str
+
+    @property
+    def frames(self) -> int:
+        return max(1, round(self.seconds * self.fps))
+
+    @property
+    def size(self) -> str:
+        return f"{self.width}x{self.height}"
+
+    def as_dict(self) -> dict[str, Any]:
+        """The `plan` object of the public contract."""
+        return {
+            "size": self.size,
+            "fps": self.fps,
+            "frames": self.frames,
+            "seconds": self.seconds,
+            "steps": self.steps,
+            "sampler": self.sampler,
+            "weights": self.weights,
+            "frame_cache": self.frame_cache,
+            "decode": self.decode,
+            "model": self.model,
+            "traded": [],
+        }

@@ -1,0 +1,31 @@
+"""What may go wrong and how a caller is told: one line, and the option it is about."""
+
+from __future__ import annotations
+
+
+class UserError(Exception):
+    """Something the caller can put right. `message` is one line; `param` is the option or field at fault."""
+
+    def __init__(self, message: str, param: str | None = None, exit_code: int = 2) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+        self.exit_code = exit_code
+
+
+class ConfigError(UserError):
+    """A configuration file or environment variable is wrong."""
+
+
+class PresetError(ConfigError):
+    """A preset is unknown, or its file is wrong."""
+
+
+class ModelError(UserError):
+    """A model is unknown, or its files are missing, damaged, or not what its family expects."""
+
+
+class GenerationError(Exception):
+    """The job failed while it was running, and not for want of good input."""
+
+    exit_code = 4

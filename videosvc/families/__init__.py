@@ -1,0 +1,1 @@
+"""Models, a family a file, behind one small interface."""

@@ -1,0 +1,173 @@
+"""The causal AnyFlow family: the bundled model and the published AnyFlow-FAR-Wan2.1 checkpoints alike.
+
+A folder in diffusers' format, unchanged: `model_index.json`, `transformer/`, `text_encoder/`, `tokenizer/`,
+`vae/`, `scheduler/`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from videosvc.errors import ModelError
+from videosvc.families.base import Clip, Family, LatentSpec, TextEmbeds
+from videosvc.families.checks import model_hash, read_json, weight_files
+from videosvc.families.decoder import CausalConvStream, DecoderStream, WanStream
+from videosvc.families.far_clip import FarClip
+from videosvc.families.far_forward import FarForward
+from videosvc.families.prompt_encoder import PromptEncoder
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+
+class AnyFlowFAR(Family):
+    """A loaded AnyFlow-FAR checkpoint."""
+
+    def __init__(
+        self,
+        name: str,
+        folder: Path,
+        window_chunks: int | None,
+        device: torch.device,
+        dtype: torch.dtype,
+    ) -> None:
+        """Loads `folder`. Raises ModelError naming the file that is missing, damaged or unfit."""
+        from diffusers import AnyFlowFARTransformer3DModel
+        from transformers import UMT5EncoderModel
+
+        self.name = name
+        self.device = device
+        self.dtype = dtype
+        self.window_chunks = window_chunks
+        read_json(name, folder, "model_index.json")
+        files = [
+            *weight_files(name, folder, "transformer", "diffusers"),
+            *weight_files(name, folder, "vae", "diffusers"),
+            *weight_files(name, folder, "text_encoder", "transformers"),
+        ]
+        self.model_hash = model_hash(folder, files)
+        self.shift = float(read_json(name, folder, "scheduler/scheduler_config.json").get("shift", 1.0))
+        transformer = self._load(AnyFlowFARTransformer3DModel, folder / "transformer")
+        self._vae = self._load(self._autoencoder_class(folder), folder / "vae")
+        self._prompts = PromptEncoder(
+            self._load_tokenizer(folder / "tokenizer"), self._load(UMT5EncoderModel, folder / "text_encoder")
+        )
+        self._forward = FarForward(transformer)
+        self.spec = _latent_spec(transformer.config, self._vae)
+        statistics = torch.tensor([self._vae.config.latents_mean, self._vae.config.latents_std])
+        self._mean, self._std = statistics[:, None, :, None, None, None].to(device, dtype)
+
+    def encode_text(self, prompt: str, negative_prompt: str | None) -> TextEmbeds:
+        return self._prompts.encode(prompt, negative_prompt)
+
+    def open_clip(self, width: int, height: int, text: TextEmbeds, guidance_scale: float) -> Clip:
+        for side, pixels in (("width", width), ("height", height)):
+            if pixels % self.spec.grid:
+                raise ValueError(f"{side}: {pixels} is not a multiple of {self.spec.grid}")
+        return FarClip(
+            self._forward,
+            self._decoder_stream(),
+            self._mean,
+            self._std,
+            text,
+            guidance_scale,
+            self.window_chunks,
+        )
+
+    def _decoder_stream(self) -> DecoderStream:
+        from videosvc.families.causal_autoencoder import CausalConvAutoencoder
+
+        if isinstance(self._vae, CausalConvAutoencoder):
+            return CausalConvStream(self._vae)
+        return WanStream(self._vae)
+
+    def _autoencoder_class(self, folder: Path) -> Any:
+        kind = read_json(self.name, folder, "vae/config.json").get("_class_name")
+        if kind == "AutoencoderKLWan":
+            from diffusers import AutoencoderKLWan
+
+            return AutoencoderKLWan
+        if kind == "CausalConvAutoencoder":
+            from videosvc.families.causal_autoencoder import CausalConvAutoencoder
+
+            return CausalConvAutoencoder
+        raise ModelError(
+            f"model {self.name!r}: vae/config.json: _class_name {kind!r} is not one of "
+            "AutoencoderKLWan, CausalConvAutoencoder",
+            param="model",
+        )
+
+    def _load(self, component_class: Any, folder: Path) -> Any:
+        """One component, on the device, ready to infer. Weights that do not fill it exactly are an error."""
+        with self._blaming(folder.name), _no_progress_bar():
+            component, report = component_class.from_pretrained(
+                folder,
+                torch_dtype=self.dtype,
+                use_safetensors=True,
+                local_files_only=True,
+                output_loading_info=True,
+            )
+        unfilled = [*report["missing_keys"], *report["mismatched_keys"]]
+        if unfilled:
+            raise ModelError(
+                f"model {self.name!r}: {folder.name}: weights lack {unfilled[0]}"
+                + (f" and {len(unfilled) - 1} more" if len(unfilled) > 1 else ""),
+                param="model",
+            )
+        return component.to(self.device).eval().requires_grad_(False)
+
+    def _load_tokenizer(self, folder: Path) -> PreTrainedTokenizerFast:
+        from transformers import PreTrainedTokenizerFast
+
+        with self._blaming(folder.name):
+            tokenizer: PreTrainedTokenizerFast = PreTrainedTokenizerFast.from_pretrained(
+                folder, local_files_only=True
+            )
+        return tokenizer
+
+    @contextlib.contextmanager
+    def _blaming(self, component: str) -> Iterator[None]:
+        """What loaders raise on bad files comes in many types; here it becomes one line."""
+        try:
+            yield
+        except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError) as error:
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise ModelError(
+                f"model {self.name!r}: {component} cannot be loaded ({reason})", param="model"
+            ) from error
+
+
+@contextlib.contextmanager
+def _no_progress_bar() -> Iterator[None]:
+    """transformers draws one for every encoder it loads; ours is the only one a user should see."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+
+
+def _latent_spec(transformer: Any, vae: Any) -> LatentSpec:
+    """Read from the configurations; the chunks from the partition the transformer was trained for."""
+    partition = transformer.chunk_partition
+    spatial, temporal = vae.config.scale_factor_spatial, vae.config.scale_factor_temporal
+    chunk = max(partition)
+    return LatentSpec(
+        channels=transformer.in_channels,
+        spatial=spatial,
+        temporal=temporal,
+        first_frames=temporal if vae.config._class_name == "CausalConvAutoencoder" else 1,
+        first_chunk=partition[0],
+        chunk=chunk,
+        short_last_chunk=partition[-1] < chunk,
+        grid=spatial * transformer.patch_size[1],
+    )

@@ -1,0 +1,67 @@
+"""Causal autoencoders as streams: latents in, frames out, chunk by chunk.
+
+Each stream owns its state, so that several clips may be open on one autoencoder, and a clip's memory does not
+grow with its length. Wan's decoder gives, bit for bit, what decoding the whole clip at once gives.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from videosvc.families.causal_autoencoder import CausalConvAutoencoder, DecoderState
+
+
+class DecoderStream(ABC):
+    """One clip's way through a decoder."""
+
+    @abstractmethod
+    def decode(self, z: Tensor) -> Tensor:
+        """The next latents `(B, z_dim, T, h, w)`, not normalised, to frames `(B, 3, T', H, W)` in [-1, 1]."""
+
+
+class WanStream(DecoderStream):
+    """diffusers' `AutoencoderKLWan`: the first latent gives one frame, each later one four."""
+
+    def __init__(self, vae: Any) -> None:
+        self._vae = vae
+        # What `vae.decode` keeps on the model itself; the decoder takes it as an argument.
+        self._features: list[Any] = [None] * vae._cached_conv_counts["decoder"]
+        self._at_start = True
+
+    def decode(self, z: Tensor) -> Tensor:
+        vae = self._vae
+        frames: list[Tensor] = []
+        for latent in vae.post_quant_conv(z).split(1, dim=2):
+            frames.append(
+                vae.decoder(latent, feat_cache=self._features, feat_idx=[0], first_chunk=self._at_start)
+            )
+            self._at_start = False
+        video = torch.cat(frames, dim=2)
+        if vae.config.patch_size is not None:
+            from diffusers.models.autoencoders import autoencoder_kl_wan
+
+            video = autoencoder_kl_wan.unpatchify(video, patch_size=vae.config.patch_size)
+        return video.clamp(-1.0, 1.0)
+
+
+class CausalConvStream(DecoderStream):
+    """The bundled model's autoencoder: every latent gives four frames."""
+
+    def __init__(self, vae: CausalConvAutoencoder) -> None:
+        self._vae = vae
+        self._state: DecoderState | None = None
+
+    def decode(self, z: Tensor) -> Tensor:
+        video, self._state = self._vae.decode_chunk(z, self._state)
+        return video.clamp(-1.0, 1.0)
+
+
+def to_frames(video: Tensor) -> Tensor:
+    """`(1, 3, T, H, W)` in [-1, 1] to `(T, H, W, 3)` uint8 on the CPU."""
+    pixels = ((video[0].float() + 1.0) * 127.5).round().clamp(0, 255).to(torch.uint8)
+    return pixels.permute(1, 2, 3, 0).contiguous().cpu()

@@ -1,0 +1,133 @@
+"""One clip on a causal AnyFlow transformer, against a rolling cache of its finished chunks.
+
+FAR sees recent chunks in full and older ones through a coarser patch embedding. When a chunk ages out it is
+encoded once more, coarsely, against the coarse chunks before it, which is exact. The full chunks that stay
+keep the keys they have, though encoded anew they would now see the aged chunk coarsely; so past
+`full_chunk_limit` chunks, and only there, this differs from the stock pipeline, which encodes the whole clip
+anew after every chunk.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from videosvc.families.base import Clip, TextEmbeds
+from videosvc.families.decoder import DecoderStream, to_frames
+from videosvc.families.far_attention import Memory
+from videosvc.families.far_forward import FarForward
+from videosvc_kernels import FrameCache, Rotation
+
+Keep = Callable[[int, Tensor, Tensor], None]
+
+
+class FarClip(Clip):
+    """A clip of any length; its memory is bounded by the cache's window.
+
+    Under guidance (`guidance_scale` > 1) everything runs in batches of two: negative prompt, prompt.
+    """
+
+    def __init__(
+        self,
+        forward: FarForward,
+        decoder: DecoderStream,
+        latents_mean: Tensor,
+        latents_std: Tensor,
+        text: TextEmbeds,
+        guidance_scale: float,
+        window_chunks: int | None,
+    ) -> None:
+        """`latents_mean`, `latents_std`: `(1, C, 1, 1, 1)`, in the autoencoder's type."""
+        self._forward = forward
+        self._decoder = decoder
+        self._mean = latents_mean
+        self._std = latents_std
+        self._guidance_scale = guidance_scale
+        prompts = [text.prompt]
+        if guidance_scale > 1.0:
+            if text.negative is None:
+                raise ValueError("guidance_scale: above 1 it needs a negative prompt, which may be empty")
+            prompts = [text.negative, text.prompt]
+        self._batch = len(prompts)
+        self._text = forward.project_text(torch.cat(prompts))
+        self._cache = FrameCache(forward.layers, window_chunks)
+        self._next_frame = 0  # latent frames appended so far
+        self._rotation: tuple[torch.Size, Rotation] | None = None  # of the chunk being denoised
+        # Chunks the cache holds in full, oldest first: first frame and latents, to be encoded coarsely when
+        # they age.
+        self._full: deque[tuple[int, Tensor]] = deque()
+        self._max_full = forward.model.config.full_chunk_limit - 1
+        self._coarsens = window_chunks is None or window_chunks > self._max_full
+
+    def denoise(self, latents: Tensor, t: float, r: float) -> Tensor:
+        if self._rotation is None or self._rotation[0] != latents.shape:
+            self._rotation = (latents.shape, self._rotation_of(latents, self._next_frame))
+        forward = self._forward
+        time = forward.time(t, r)
+        batch = latents.expand(self._batch, -1, -1, -1, -1)
+        hidden = forward.hidden(
+            batch, self._rotation[1], time, self._text, lambda layer: Memory(self._cache.context(layer), None)
+        )
+        velocity = forward.velocity(hidden, time, batch.shape)
+        if self._batch == 2:
+            negative, positive = velocity.chunk(2)
+            velocity = negative + self._guidance_scale * (positive - negative)
+        return velocity.to(latents.dtype)
+
+    def append(self, latents: Tensor) -> None:
+        if self._coarsens and len(self._full) == self._max_full:
+            self._coarsen_oldest()
+        self._encode(latents, self._next_frame, self._cache.append)
+        if self._coarsens:
+            self._full.append((self._next_frame, latents))
+        self._next_frame += latents.shape[2]
+        self._rotation = None
+
+    def decode(self, latents: Tensor) -> Tensor:
+        return to_frames(self._decoder.decode(latents.to(self._std.dtype) * self._std + self._mean))
+
+    @property
+    def cache_bytes(self) -> int:
+        """Bytes the frame cache holds."""
+        return self._cache.bytes
+
+    def _coarsen_oldest(self) -> None:
+        """Puts the coarse version of the oldest chunk still held in full in its place."""
+        chunk = self._cache.chunks - len(self._full)  # coarse chunks come first
+        first_frame, latents = self._full.popleft()
+        self._encode(
+            latents,
+            first_frame,
+            lambda layer, key, value: self._cache.replace(layer, chunk, key, value),
+            coarse_before=chunk,
+        )
+
+    def _encode(
+        self, latents: Tensor, first_frame: int, keep: Keep, coarse_before: int | None = None
+    ) -> None:
+        """Runs a finished chunk through the blocks at t = r = 0; each layer's keys and values go to `keep`.
+
+        `coarse_before`: encode coarsely, seeing that many of the oldest chunks.
+        """
+        coarse = coarse_before is not None
+
+        def memory(layer: int) -> Memory:
+            return Memory(
+                self._cache.context(layer, coarse_before), lambda key, value: keep(layer, key, value)
+            )
+
+        self._forward.hidden(
+            latents.expand(self._batch, -1, -1, -1, -1),
+            self._rotation_of(latents, first_frame, coarse),
+            self._forward.time(0.0, 0.0),
+            self._text,
+            memory,
+            coarse,
+        )
+
+    def _rotation_of(self, latents: Tensor, first_frame: int, coarse: bool = False) -> Rotation:
+        _, _, frames, height, width = latents.shape
+        return self._forward.rotation(first_frame, frames, height, width, coarse)

@@ -1,0 +1,62 @@
+"""Text to embeddings through a tokenizer and UMT5, as the stock Wan and AnyFlow pipelines do it."""
+
+from __future__ import annotations
+
+import html
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from videosvc.errors import UserError
+from videosvc.families.base import TextEmbeds
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast, UMT5EncoderModel
+
+WAN_MAX_TOKENS = 512  # what Wan's text cross-attention was trained for; its tokenizer itself names no limit
+
+
+class PromptEncoder:
+    """A tokenizer and its encoder. Texts are padded to one length; padding is zero in the embeddings."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerFast, encoder: UMT5EncoderModel) -> None:
+        self._tokenizer = tokenizer
+        self._encoder = encoder
+        self.max_tokens = min(tokenizer.model_max_length, WAN_MAX_TOKENS)
+
+    def encode(self, prompt: str, negative_prompt: str | None) -> TextEmbeds:
+        """Raises UserError naming the text that is longer than `max_tokens`."""
+        prompt = clean(prompt)
+        embeds = self._embed("prompt", prompt)
+        negative = None if negative_prompt is None else self._embed("negative_prompt", clean(negative_prompt))
+        return TextEmbeds(embeds, negative, self.unknown_words(prompt))
+
+    def unknown_words(self, text: str) -> tuple[str, ...]:
+        """The pieces of `text` that the tokenizer can only call unknown, each once, in order."""
+        unknown = self._tokenizer.unk_token_id
+        encoded = self._tokenizer(text, return_offsets_mapping=True)
+        pieces = zip(encoded["input_ids"], encoded["offset_mapping"], strict=True)
+        return tuple(dict.fromkeys(text[start:end] for token, (start, end) in pieces if token == unknown))
+
+    def _embed(self, param: str, text: str) -> Tensor:
+        """`(1, max_tokens, D)`"""
+        tokens: list[int] = self._tokenizer(text)["input_ids"]
+        length, room = len(tokens), self.max_tokens - len(tokens)
+        if room < 0:
+            name = "PROMPT" if param == "prompt" else "--negative-prompt"
+            raise UserError(
+                f"{name}: {length} tokens; the model reads at most {self.max_tokens}", param=param
+            )
+        # The encoder gets the padding too, masked, as the stock pipeline does it: other shapes, other
+        # roundings.
+        padded = torch.tensor([tokens + [self._tokenizer.pad_token_id] * room], device=self._encoder.device)
+        mask = torch.tensor([[1] * length + [0] * room], device=self._encoder.device)
+        hidden: Tensor = self._encoder(padded, mask).last_hidden_state
+        return F.pad(hidden[:, :length], (0, 0, 0, room))
+
+
+def clean(text: str) -> str:
+    """HTML entities undone, twice as captions on the web need it, and every run of white space one space."""
+    return " ".join(html.unescape(html.unescape(text)).split())

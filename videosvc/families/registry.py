@@ -1,0 +1,24 @@
+"""From a configured model to a loaded one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from videosvc.errors import ModelError
+
+if TYPE_CHECKING:
+    from videosvc.config.models import ModelEntry
+    from videosvc.families.base import Family
+
+
+def load_family(entry: ModelEntry, device: torch.device, dtype: torch.dtype) -> Family:
+    """Loads `entry`'s checkpoint. Raises ModelError naming what is wrong with it."""
+    if entry.family == "anyflow_far":
+        from videosvc.families.anyflow_far import AnyFlowFAR  # here: it pulls in diffusers and transformers
+
+        return AnyFlowFAR(entry.name, entry.folder(), entry.window_chunks, device, dtype)
+    raise ModelError(
+        f"model {entry.name!r}: family {entry.family!r} is not one of anyflow_far", param="model"
+    )
