@@ -6,11 +6,12 @@ SHELL := /bin/bash
 
 PYTHON ?= python3
 VENV ?= .venv
-BUDGET ?= 150
+BUDGET ?= 110
+OUTPUT ?= demo.mp4
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.videosvc-installed
 INDEX := $(if $(TORCH_INDEX_URL),--extra-index-url $(TORCH_INDEX_URL))
-SOURCES := videosvc samplers kernels queue training tests
+SOURCES := videosvc samplers kernels queue training bench tests
 
 .PHONY: help venv demo test check fix bundled-model
 
@@ -19,7 +20,7 @@ help:
 	@echo "make test           lint, types, import contracts and every test; CI runs this"
 	@echo "make check          the same without the tests"
 	@echo "make fix            formats imports and mends what ruff can"
-	@echo "make bundled-model  trains the bundled model anew; BUDGET=150 is in minutes"
+	@echo "make bundled-model  trains the bundled model anew; BUDGET=110 is in minutes"
 
 venv: $(STAMP)
 
@@ -36,7 +37,7 @@ $(STAMP): pyproject.toml constraints-cpu.txt
 	@touch "$(STAMP)"
 
 demo: $(STAMP)
-	@"$(BIN)/videosvc" generate "a red balloon floats up over green hills" -o demo.mp4 --seed 7
+	@"$(BIN)/videosvc" generate "a red balloon floats up over green hills" -o "$(OUTPUT)" --seed 7
 
 test: check
 	"$(BIN)/python" -m pytest

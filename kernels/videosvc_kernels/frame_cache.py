@@ -32,22 +32,30 @@ class FrameCache:
         """Bytes of all keys and values held."""
         return sum(part.nbytes for pair in self._stored if pair is not None for part in pair)
 
-    def append(self, layer: int, key: Tensor, value: Tensor) -> None:
-        """Adds the newest chunk to one layer and drops the oldest beyond the window. `(B, H, L, D)` each."""
-        lengths = self._lengths[layer]
-        lengths.append(key.shape[2])
-        dropped = 0
-        if self.window_chunks is not None and len(lengths) > self.window_chunks:
+    def make_room(self) -> None:
+        """Drops every layer's oldest chunk if one more would not fit the window.
+
+        Called before a chunk is encoded, so that its keys and values come from no more than the window as well; in a
+        model that looks back one chunk, what was generated two chunks ago leaves no trace.
+        """
+        if self.window_chunks is None or self.chunks < self.window_chunks:
+            return
+        for layer, lengths in enumerate(self._lengths):
             dropped = lengths.pop(0)
+            stored = self._stored[layer]
+            if stored is not None:
+                keys, values = stored
+                self._stored[layer] = (keys[:, :, dropped:], values[:, :, dropped:]) if lengths else None
+
+    def append(self, layer: int, key: Tensor, value: Tensor) -> None:
+        """Adds the newest chunk, `(B, H, L, D)` each, to one layer; `make_room` comes before the first of a chunk."""
+        self._lengths[layer].append(key.shape[2])
         stored = self._stored[layer]
-        if stored is None or not lengths[:-1]:
+        if stored is None:
             self._stored[layer] = (key.contiguous(), value.contiguous())
         else:
             keys, values = stored
-            self._stored[layer] = (
-                torch.cat([keys[:, :, dropped:], key], dim=2),
-                torch.cat([values[:, :, dropped:], value], dim=2),
-            )
+            self._stored[layer] = (torch.cat([keys, key], dim=2), torch.cat([values, value], dim=2))
 
     def replace(self, layer: int, chunk: int, key: Tensor, value: Tensor) -> None:
         """Puts another version, usually coarser and shorter, in place of chunk `chunk` (0 = oldest held)."""

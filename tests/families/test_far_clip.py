@@ -35,6 +35,16 @@ def test_a_window_bounds_the_cache(causal_folder: Path) -> None:
 
 
 @torch.inference_mode()
+def test_what_left_the_window_leaves_no_trace(causal_folder: Path) -> None:
+    """With a window of one, the chunk before is all that matters, but for the positions counted so far."""
+    clips = [open_clip(causal_folder, window_chunks=1) for _ in range(2)]
+    for first, clip in enumerate(clips):
+        clip.append(chunk(first))
+        clip.append(chunk(7))
+    assert torch.equal(clips[0].denoise(chunk(8), 1.0, 0.5), clips[1].denoise(chunk(8), 1.0, 0.5))
+
+
+@torch.inference_mode()
 def test_chunks_past_the_limit_turn_coarse(causal_folder: Path) -> None:
     clip = open_clip(causal_folder, window_chunks=None)
     sizes = []

@@ -26,6 +26,7 @@ def held(cache: FrameCache, layer: int = 0, chunks: int | None = None) -> tuple[
 def test_holds_the_last_chunks_in_order(lengths: list[int], window: int | None) -> None:
     cache = FrameCache(2, window)
     for number, length in enumerate(lengths):
+        cache.make_room()
         for layer in range(2):
             cache.append(layer, chunk(length, number + layer), chunk(length, -number - layer))
     kept = list(enumerate(lengths))[-window if window else 0 :]
@@ -51,6 +52,7 @@ def test_evicts_a_replaced_chunk_at_its_new_length() -> None:
     cache.append(0, chunk(4, 0), chunk(4, 0))
     cache.append(0, chunk(4, 1), chunk(4, 1))
     cache.replace(0, 0, chunk(1, 9.0), chunk(1, 9.0))
+    cache.make_room()
     cache.append(0, chunk(4, 2), chunk(4, 2))
     assert held(cache)[0] == [1.0] * 4 + [2.0] * 4
 

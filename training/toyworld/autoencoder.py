@@ -52,8 +52,9 @@ def train(folder: Path, budget_s: float, seed: int = 0) -> CausalConvAutoencoder
     model = CausalConvAutoencoder(z_dim=24).to(device=device, memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=1e-4, betas=(0.9, 0.95))
     stage = Stage(folder, "autoencoder", budget_s, {"model": model, "optimizer": optimizer})
-    pools = [draw(sample_orders(count, size, 16, rng)) for size, count in CLIPS_PER_SIZE.items()]
-
+    pools = []
+    if stage.spent_s < budget_s:
+        pools = [draw(sample_orders(count, size, 16, rng)) for size, count in CLIPS_PER_SIZE.items()]
     for step, done in stage:
         windows = [_crop(rng.choices(pools, weights=(3, 1, 1))[0], rng) for _ in range(BATCH)]
         video = to_video(torch.stack([frames for frames, _ in windows]).to(device))
@@ -74,22 +75,17 @@ def train(folder: Path, budget_s: float, seed: int = 0) -> CausalConvAutoencoder
         optimizer.step()
         mse = F.mse_loss(decoded.detach().float(), video) / 4
         stage.log(loss=loss.item(), psnr=-10 * torch.log10(mse).item(), spread=spread.item())
-    measure_latents(model, pools)
+    measure_latents(model)
     return model
 
 
 @torch.no_grad()
-def measure_latents(model: CausalConvAutoencoder, pools: list[Clips]) -> None:
-    """Writes each channel's mean and standard deviation into the config, for normalising."""
+def measure_latents(model: CausalConvAutoencoder) -> None:
+    """Writes each channel's mean and standard deviation into the config, for normalising; from the same clips always."""
     device = next(model.parameters()).device
-    latents = [model.encode(to_video(pool.frames[i : i + 8].to(device))) for pool in pools for i in range(0, 96, 8)]
-    values = torch.cat([part.transpose(0, 1).flatten(1) for part in latents], dim=1)
+    parts = []
+    for size in CLIPS_PER_SIZE:
+        clips = draw(sample_orders(96, size, 16, random.Random(size)))
+        parts += [model.encode(to_video(clips.frames[i : i + 8].to(device))) for i in range(0, 96, 8)]
+    values = torch.cat([part.transpose(0, 1).flatten(1) for part in parts], dim=1)
     model.register_to_config(latents_mean=values.mean(1).tolist(), latents_std=values.std(1).tolist())
-
-
-if __name__ == "__main__":
-    import sys
-
-    work = Path(sys.argv[1])
-    work.mkdir(parents=True, exist_ok=True)
-    train(work, float(sys.argv[2]) * 60).save_pretrained(work / "vae")

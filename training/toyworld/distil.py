@@ -1,15 +1,17 @@
 """Turns the flow model into a flow map: one call jumps from any time t to any earlier r, guidance folded in.
 
-Short jumps learn the guided velocity of the frozen flow model; longer ones that two half-jumps of the averaged student
-equal one whole jump. (Shortcut models, arXiv 2410.12557; Flow Map Matching, arXiv 2406.07507, eq. 9; guidance folding as in
-guided distillation, arXiv 2210.03142.)
+The shortest jumps learn two guided Euler steps of the frozen flow model; longer ones that two half-jumps of the
+averaged student equal one whole jump. (Shortcut models, arXiv 2410.12557; Flow Map Matching, arXiv 2406.07507, eq. 9;
+guidance folding as in guided distillation, arXiv 2210.03142.)
 """
 
 from __future__ import annotations
 
 import copy
 import random
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -21,25 +23,27 @@ from training.toyworld.flow import Batch, Batches, Velocity, follow, noised, sam
 from training.toyworld.progress import Stage, learning_rate
 
 GUIDANCE = 2.5
-JUMPS = (1, 2, 4, 8)  # of which one whole schedule is made; shorter ones come from the flow model itself
-INSTANT_SHARE = 0.3  # of the steps, those that learn the guided velocity
+JUMPS = (8, 4, 2, 1)  # of which one whole schedule is made; each joins when the shorter ones have been learnt a while
+INSTANT_SHARE = 0.15  # of the steps, those that learn the guided velocity at r = t, for Euler
+BATCH_TOKENS = 768  # half of the flow's: a target holds no noise here, so that more steps beat larger ones
+AVERAGE = 0.99  # of the student's weights: a target must not lag far behind in a thousand steps
 
 
 @torch.no_grad()
-def guided(teacher: Velocity, x: Tensor, t: Tensor, batch: Batch, nothing: Tensor) -> Tensor:
-    """Classifier-free guidance (arXiv 2207.12598) at time `t`."""
+def guided(teacher: Velocity, x: Tensor, t: Tensor, r: Tensor, batch: Batch, nothing: Tensor) -> Tensor:
+    """The teacher's velocity at `t` under classifier-free guidance (arXiv 2207.12598): an Euler step, wherever `r` is."""
     conditional = teacher(x, t, t, batch)
     unconditional = teacher(x, t, t, replace(batch, embeds=nothing.expand_as(batch.embeds)))
     return unconditional + GUIDANCE * (conditional - unconditional)
 
 
 @torch.no_grad()
-def two_halves(average: Velocity, x: Tensor, t: Tensor, r: Tensor, batch: Batch) -> Tensor:
-    """The mean velocity of two jumps of the averaged student, from t half-way to r and from there to r."""
+def two_halves(jump: Callable[[Tensor, Tensor, Tensor], Tensor], x: Tensor, t: Tensor, r: Tensor) -> Tensor:
+    """The mean velocity of two jumps, from t half-way to r and from there to r; `jump(x, t, r)` is each one's."""
     middle = (t + r) / 2
-    first = average(x, t, middle, batch).float()
+    first = jump(x, t, middle).float()
     x_middle = x - (t - middle).view(-1, 1, 1, 1, 1) * first
-    return (first + average(x_middle, middle, r, batch).float()) / 2
+    return (first + jump(x_middle, middle, r).float()) / 2
 
 
 def train(
@@ -55,20 +59,24 @@ def train(
     optimizer = torch.optim.AdamW(model.parameters(), lr=4e-4, weight_decay=0.01, betas=(0.9, 0.98))
     stage = Stage(folder, "distil", budget_s, {"model": model, "ema": average, "optimizer": optimizer})
     for step, done in stage:
-        batch = batches.draw(captioned=True)
+        batch = batches.draw(BATCH_TOKENS, captioned=True)
         count = len(batch.latents)
         instant = rng.random() < INSTANT_SHARE
         with sdpa_kernel(SDPBackend.MATH), torch.autocast(device, torch.bfloat16):
             if instant:
                 t = r = sample_times(count, device)
                 x, _ = noised(batch.latents, t)
-                target = guided(teacher, x, t, batch, batches.nothing).float()
+                target = guided(teacher, x, t, r, batch, batches.nothing).float()
             else:
-                parts = rng.choice(JUMPS)
+                parts = rng.choice(JUMPS[: 1 + int(6 * done)])
                 t = torch.randint(1, parts + 1, (count,), device=device) / parts
                 r = t - 1 / parts
                 x, _ = noised(batch.latents, t)
-                target = two_halves(average, x, t, r, batch)
+                if parts == JUMPS[0]:
+                    jump = partial(guided, teacher, batch=batch, nothing=batches.nothing)
+                else:
+                    jump = partial(average, batch=batch)
+                target = two_halves(jump, x, t, r)
             guess = model(x, t, r, batch)
         loss = (guess.float() - target).square().mean()
         optimizer.param_groups[0]["lr"] = learning_rate(done, 4e-4, step)
@@ -76,6 +84,6 @@ def train(
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
-        follow(average, model, step + 1000)
+        follow(average, model, AVERAGE)
         stage.log(**{"instant" if instant else f"jump_{parts}": loss.item()})
     return average.transformer

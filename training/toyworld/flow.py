@@ -64,12 +64,12 @@ class Batches:
         self.openings = {size: data.opening.nonzero().flatten().tolist() for size, data in latents.items()}
         self.nothing = embed(encoder, tokenizer, [""])
 
-    def draw(self, captioned: bool = False) -> Batch:
-        """One batch; unless all are to be `captioned`, one caption in ten is left out, for guidance."""
+    def draw(self, tokens: int, captioned: bool = False) -> Batch:
+        """A batch of `tokens` noisy tokens; unless all are to be `captioned`, one caption in ten is left out."""
         rng = self.rng
         size = rng.choices(list(self.latents), weights=[SIZE_WEIGHTS[size] for size in self.latents])[0]
         data = self.latents[size]
-        count = BATCH_TOKENS // (CHUNK * (size // 16) ** 2)
+        count = tokens // (CHUNK * (size // 16) ** 2)
         opening = rng.random() < 0.5
         indices = rng.choices(self.openings[size] if opening else range(len(data.scenes)), k=count)
         embeds = embed(self.encoder, self.tokenizer, [caption(data.scenes[i], rng) for i in indices])
@@ -129,11 +129,10 @@ def sample_times(count: int, device: str) -> Tensor:
 
 
 @torch.no_grad()
-def follow(ema: nn.Module, model: nn.Module, step: int) -> None:
-    """Moves the averaged weights towards the model's; faster in the first steps."""
-    decay = min(EMA, (1 + step) / (10 + step))
-    for average, value in zip(ema.parameters(), model.parameters(), strict=True):
-        average.lerp_(value.detach(), 1 - decay)
+def follow(average: nn.Module, model: nn.Module, decay: float) -> None:
+    """Moves the averaged weights a step towards the model's."""
+    for mean, value in zip(average.parameters(), model.parameters(), strict=True):
+        mean.lerp_(value.detach(), 1 - decay)
 
 
 def train(folder: Path, budget_s: float, batches: Batches, channels: int) -> AnyFlowFARTransformer3DModel:
@@ -145,7 +144,7 @@ def train(folder: Path, budget_s: float, batches: Batches, channels: int) -> Any
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.01, betas=(0.9, 0.98))
     stage = Stage(folder, "flow", budget_s, {"model": model, "ema": ema, "optimizer": optimizer})
     for step, done in stage:
-        batch = batches.draw()
+        batch = batches.draw(BATCH_TOKENS)
         t = sample_times(len(batch.latents), device)
         x, target = noised(batch.latents, t)
         # On a CPU the flash kernel's backward takes 12 ms a layer where plain matrix products take 3.
@@ -157,6 +156,6 @@ def train(folder: Path, budget_s: float, batches: Batches, channels: int) -> Any
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
-        follow(ema, model, step)
+        follow(ema, model, min(EMA, (1 + step) / (10 + step)))  # faster in the first steps
         stage.log(**{"opening" if batch.context is None else "following": 2 * loss.item()})
     return ema.transformer

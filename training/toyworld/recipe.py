@@ -72,7 +72,7 @@ def run(budget_minutes: float, work: Path, output: Path) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Trains the bundled model from nothing.")
-    parser.add_argument("--budget", type=float, default=150, help="minutes of training in all (default: 150)")
+    parser.add_argument("--budget", type=float, default=110, help="minutes of training in all (default: 110)")
     parser.add_argument("--work", type=Path, default=Path("build/toyworld"), help="folder for checkpoints")
     parser.add_argument("--output", type=Path, default=BUNDLED, help="folder the model is written to")
     arguments = parser.parse_args()

@@ -78,6 +78,7 @@ class FarClip(Clip):
         return velocity.to(latents.dtype)
 
     def append(self, latents: Tensor) -> None:
+        self._cache.make_room()
         if self._coarsens and len(self._full) == self._max_full:
             self._coarsen_oldest()
         self._encode(latents, self._next_frame, self._cache.append)
