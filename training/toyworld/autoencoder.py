@@ -45,11 +45,11 @@ def to_video(frames: Tensor) -> Tensor:
 
 
 def train(folder: Path, budget_s: float, seed: int = 0) -> CausalConvAutoencoder:
-    """Trains for `budget_s` seconds, going on from the last checkpoint in `folder`; returns it with its latents' statistics."""
+    """Trains for `budget_s` seconds, going on from the checkpoint in `folder`; the result knows its latents' spread."""
     rng = random.Random(seed)
     torch.manual_seed(seed)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = CausalConvAutoencoder(z_dim=24).to(device=device, memory_format=torch.channels_last)
+    model: CausalConvAutoencoder = CausalConvAutoencoder(z_dim=24).to(device=device, memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=1e-4, betas=(0.9, 0.95))
     stage = Stage(folder, "autoencoder", budget_s, {"model": model, "optimizer": optimizer})
     pools = []
@@ -81,7 +81,7 @@ def train(folder: Path, budget_s: float, seed: int = 0) -> CausalConvAutoencoder
 
 @torch.no_grad()
 def measure_latents(model: CausalConvAutoencoder) -> None:
-    """Writes each channel's mean and standard deviation into the config, for normalising; from the same clips always."""
+    """Writes each channel's mean and standard deviation into the config, for normalising; always of the same clips."""
     device = next(model.parameters()).device
     parts = []
     for size in CLIPS_PER_SIZE:

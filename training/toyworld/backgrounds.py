@@ -62,8 +62,8 @@ def _paint(name: str) -> Image.Image:
             pen = ImageDraw.Draw(image)
             stars = random.Random(3)
             for _ in range(26):
-                x, y, r = stars.uniform(0, WIDTH), stars.uniform(0, HEIGHT), stars.uniform(3, 5)
-                pen.ellipse((x - r, y - r, x + r, y + r), fill=(240, 240, 210))
+                left, top, r = stars.uniform(0, WIDTH), stars.uniform(0, HEIGHT), stars.uniform(3, 5)
+                pen.ellipse((left - r, top - r, left + r, top + r), fill=(240, 240, 210))
             pen.ellipse((270, 35, 340, 105), fill=(245, 240, 200))
         case "city":
             image = _gradient((35, 25, 60), (95, 60, 110))

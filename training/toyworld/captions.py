@@ -49,7 +49,9 @@ MOTIONS = {
     "shrinks": ("shrinks", "gets smaller", "dwindles", "contracts", "is shrinking"),
     "spins": ("spins", "rotates", "turns around", "spins around", "whirls", "is spinning"),
     "bounces": ("bounces", "bounces up and down", "hops", "jumps up and down", "jumps", "is bouncing"),
-    "circles": ("circles", "goes in circles", "moves in a circle", "orbits", "goes round and round", "flies in circles"),
+    "circles": (
+        *("circles", "goes in circles", "moves in a circle", "orbits", "goes round and round", "flies in circles"),
+    ),
     "still": ("stays still", "stands still", "does not move", "rests", "waits", "is still", "stays in place"),
 }
 BACKGROUNDS = {

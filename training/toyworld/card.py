@@ -13,7 +13,7 @@ from nothing by `make bundled-model` (`training/toyworld/`) on procedurally draw
 | part | what |
 | --- | --- |
 | transformer | `AnyFlowFARTransformer3DModel`, 9.3 M parameters, 8 layers, width 256; causal, one second a chunk |
-| autoencoder | `CausalConvAutoencoder`, 3.0 M parameters, 2-D convolutions; 8x8 pixels and 4 frames a latent, 24 channels |
+| autoencoder | `CausalConvAutoencoder`, 3.0 M parameters, 2-D; a latent is 24 numbers for 8x8 pixels of 4 frames |
 | text encoder | `UMT5EncoderModel`, 2 layers, width 128, a word-level vocabulary |
 | samplers | `flow_map` at 1, 2, 4, 8 steps; guidance is folded into the weights (scale {guidance}) |
 
@@ -42,7 +42,7 @@ def write_card(folder: Path, rows: list[dict[str, Any]]) -> None:
     from training.toyworld import vocabulary as words
     from training.toyworld.distil import GUIDANCE
 
-    lines = ["| | size | clips | background | colour | shape | motion | all four |", "|---|---|---|---|---|---|---|---|"]
+    lines = ["| | size | clips | background | colour | shape | motion | all four |", "|" + "---|" * 8]
     for row in rows:
         shares = [f"{100 * row[name]:.1f} %" for name in ("background", "colour", "shape", "motion", "all_four")]
         size = f"{row['size']}x{row['size']}" if row["size"] else ""

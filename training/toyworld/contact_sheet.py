@@ -1,4 +1,4 @@
-"""`python -m training.toyworld.contact_sheet`: twelve prompts through the engine, six frames of each, as one picture."""
+"""`python -m training.toyworld.contact_sheet`: twelve prompts through the engine, six frames of each, one picture."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from training.toyworld.flow import Batch, Batches, Velocity, follow, noised, sample_times
 from training.toyworld.progress import Stage, learning_rate
 
-GUIDANCE = 2.5
+GUIDANCE = 3.0
 JUMPS = (8, 4, 2, 1)  # of which one whole schedule is made; each joins when the shorter ones have been learnt a while
 INSTANT_SHARE = 0.15  # of the steps, those that learn the guided velocity at r = t, for Euler
 BATCH_TOKENS = 768  # half of the flow's: a target holds no noise here, so that more steps beat larger ones
@@ -31,9 +31,9 @@ AVERAGE = 0.99  # of the student's weights: a target must not lag far behind in 
 
 @torch.no_grad()
 def guided(teacher: Velocity, x: Tensor, t: Tensor, r: Tensor, batch: Batch, nothing: Tensor) -> Tensor:
-    """The teacher's velocity at `t` under classifier-free guidance (arXiv 2207.12598): an Euler step, wherever `r` is."""
-    conditional = teacher(x, t, t, batch)
-    unconditional = teacher(x, t, t, replace(batch, embeds=nothing.expand_as(batch.embeds)))
+    """The teacher's velocity at `t` under classifier-free guidance (arXiv 2207.12598); wherever `r` is, as in Euler."""
+    conditional: Tensor = teacher(x, t, t, batch)
+    unconditional: Tensor = teacher(x, t, t, replace(batch, embeds=nothing.expand_as(batch.embeds)))
     return unconditional + GUIDANCE * (conditional - unconditional)
 
 

@@ -42,7 +42,8 @@ def sample_latent_orders(count: int, size: int, rng: random.Random) -> list[Orde
 
 def normalise(vae: CausalConvAutoencoder, latents: Tensor) -> Tensor:
     mean, std = torch.tensor([vae.config.latents_mean, vae.config.latents_std], device=latents.device)
-    return (latents - mean.view(1, -1, 1, 1, 1)) / std.view(1, -1, 1, 1, 1)
+    normalised: Tensor = (latents - mean.view(1, -1, 1, 1, 1)) / std.view(1, -1, 1, 1, 1)
+    return normalised
 
 
 @torch.no_grad()

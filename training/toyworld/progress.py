@@ -15,8 +15,8 @@ from torch import nn
 class Stage:
     """A training stage that runs for `budget_s` seconds in all, over as many starts as it takes.
 
-    Iterating yields (step, done) with `done` from 0 to 1; the share of the time budget used drives every schedule, so that
-    a slow machine and a fast one both come to the end of theirs.
+    Iterating yields (step, done) with `done` from 0 to 1; the share of the time budget used drives every schedule, so
+    that a slow machine and a fast one both come to the end of theirs.
     """
 
     def __init__(self, folder: Path, name: str, budget_s: float, state: dict[str, nn.Module | torch.optim.Optimizer]):
@@ -44,7 +44,7 @@ class Stage:
             self._figures[key] = (total + value, count + 1)
 
     def _write_line(self) -> None:
-        line = {"step": self.step, "spent_s": round(self.spent_s)}
+        line: dict[str, float] = {"step": self.step, "spent_s": round(self.spent_s)}
         line |= {key: round(total / count, 5) for key, (total, count) in sorted(self._figures.items())}
         self._figures = {}
         with self.log_path.open("a") as file:

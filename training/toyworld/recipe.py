@@ -1,12 +1,13 @@
 """The whole recipe of the bundled model: `python -m training.toyworld.recipe --budget MINUTES`.
 
-Each stage keeps checkpoints in the work folder, so that an interrupted run goes on where it was; the result replaces the
-bundled model.
+Each stage keeps checkpoints in the work folder, so that an interrupted run goes on where it was; the result replaces
+the bundled model.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import random
 import shutil
 from pathlib import Path
@@ -35,7 +36,7 @@ def save(
     temporary = folder.with_name(folder.name + ".new")
     shutil.rmtree(temporary, ignore_errors=True)
     for part, name in ((vae, "vae"), (encoder, "text_encoder"), (transformer, "transformer")):
-        part.to("cpu", torch.bfloat16).save_pretrained(temporary / name)
+        copy.deepcopy(part).to("cpu", torch.bfloat16).save_pretrained(temporary / name)  # training goes on in float32
     tokenizer.save_pretrained(temporary / "tokenizer")
     FlowMapEulerDiscreteScheduler(shift=1.0).save_pretrained(temporary / "scheduler")
     (temporary / "model_index.json").write_text(MODEL_INDEX)

@@ -17,7 +17,7 @@ from transformers import PreTrainedTokenizerFast, UMT5Config, UMT5EncoderModel
 
 from training.toyworld.captions import ATTRIBUTES, attributes, caption, held_out, vocabulary
 from training.toyworld.progress import Stage, learning_rate
-from training.toyworld.world import sample_scene
+from training.toyworld.world import Scene, sample_scene
 
 MAX_WORDS = 32
 
@@ -69,8 +69,9 @@ def embed(encoder: UMT5EncoderModel, tokenizer: PreTrainedTokenizerFast, texts: 
     batch = tokenizer(texts, padding="max_length", max_length=MAX_WORDS, truncation=True, return_tensors="pt")
     device = encoder.device
     mask = batch.attention_mask.to(device)
-    states: Tensor = encoder(batch.input_ids.to(device), mask).last_hidden_state
-    return states * mask[..., None]
+    states = encoder(batch.input_ids.to(device), mask).last_hidden_state
+    embeds: Tensor = states * mask[..., None]
+    return embeds
 
 
 def train(folder: Path, budget_s: float, seed: int = 1) -> tuple[UMT5EncoderModel, PreTrainedTokenizerFast]:
@@ -83,7 +84,7 @@ def train(folder: Path, budget_s: float, seed: int = 1) -> tuple[UMT5EncoderMode
     optimizer = torch.optim.AdamW([*encoder.parameters(), *reader.parameters()], lr=1e-3)
     stage = Stage(folder, "text", budget_s, {"encoder": encoder, "reader": reader, "optimizer": optimizer})
     for step, done in stage:
-        scenes = []
+        scenes: list[Scene] = []
         while len(scenes) < 96:
             scene = sample_scene(rng)
             if not held_out(scene):
@@ -100,6 +101,7 @@ def train(folder: Path, budget_s: float, seed: int = 1) -> tuple[UMT5EncoderMode
         loss.backward()
         torch.nn.utils.clip_grad_norm_(encoder.parameters(), 1.0)
         optimizer.step()
-        right = torch.stack([(guess.argmax(-1) == said).float().mean() for guess, said in zip(logits, truth, strict=True)])
+        hits = [(guess.argmax(-1) == said).float().mean() for guess, said in zip(logits, truth, strict=True)]
+        right = torch.stack(hits)
         stage.log(loss=loss.item(), accuracy=right.mean().item(), worst=right.min().item())
     return encoder.eval().requires_grad_(False), tokenizer

@@ -80,7 +80,9 @@ def path(thing: Thing, times: Tensor) -> Path:
     return Path(x, y, scale, turn)
 
 
-def _place(thing: Thing, x: float, y: float, scale: float, turn: float, canvas: Image.Image, covered: Image.Image) -> None:
+def _place(
+    thing: Thing, x: float, y: float, scale: float, turn: float, canvas: Image.Image, covered: Image.Image
+) -> None:
     """Draws the thing with its centre at `x`, `y` (frame units), to a fraction of a pixel."""
     image = texture(thing.kind, thing.colour)
     if thing.motion == "left":

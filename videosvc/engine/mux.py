@@ -84,44 +84,14 @@ class Mp4Writer:
     def _start(self) -> subprocess.Popen[bytes]:
         from imageio_ffmpeg import get_ffmpeg_exe
 
-        source = [
-            "-f",
-            "rawvideo",
-            "-pix_fmt",
-            "rgb24",
-            "-s",
-            f"{self._width}x{self._height}",
-            "-r",
-            str(self._fps),
-        ]
+        source = f"-f rawvideo -pix_fmt rgb24 -s {self._width}x{self._height} -r {self._fps} -i -"
         # Untagged, players take small videos for BT.601 and large ones for BT.709, and the colours shift.
-        colour = [
-            "-colorspace",
-            "bt709",
-            "-color_primaries",
-            "bt709",
-            "-color_trc",
-            "bt709",
-            "-color_range",
-            "tv",
-        ]
+        colour = "-colorspace bt709 -color_primaries bt709 -color_trc bt709 -color_range tv"
+        convert = "-vf scale=out_color_matrix=bt709:out_range=tv -pix_fmt yuv420p"
+        encode = f"-c:v libx264 -crf {CRF} -movflags +faststart -f mp4"
+        options = f"-hide_banner -loglevel error -y {source} {convert} {colour} {encode}"
         return subprocess.Popen(
-            [
-                *(get_ffmpeg_exe(), "-hide_banner", "-loglevel", "error", "-y"),
-                *(*source, "-i", "-"),
-                *("-vf", "scale=out_color_matrix=bt709:out_range=tv", "-pix_fmt", "yuv420p", *colour),
-                *(
-                    "-c:v",
-                    "libx264",
-                    "-crf",
-                    CRF,
-                    "-movflags",
-                    "+faststart",
-                    "-f",
-                    "mp4",
-                    str(self._temporary),
-                ),
-            ],
+            [get_ffmpeg_exe(), *options.split(), str(self._temporary)],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=self._log,

@@ -1,9 +1,9 @@
 """A small causal video autoencoder made of 2-D convolutions.
 
-Time is folded into the batch and into the channels: every latent frame stands for `scale_factor_temporal` frames, which
-enter as channels. The decoder sees the past only through memory blocks, each of which reads its own input of the
-latent frame before, the idea of TAEHV (tiny decoders for Wan and HunyuanVideo). So decoding streams by nature: the state
-between two chunks is one feature map for each memory block, whatever the clip's length.
+Time is folded into the batch and into the channels: every latent frame stands for `scale_factor_temporal` frames,
+which enter as channels. The decoder sees the past only through memory blocks, each of which reads its own input of the
+latent frame before, the idea of TAEHV (tiny decoders for Wan and HunyuanVideo). So decoding streams by nature: the
+state between two chunks is one feature map for each memory block, whatever the clip's length.
 
 Convolutions work at a quarter of the frame's resolution at most, because on two CPU cores a 3x3 convolution at full
 resolution costs more than all the rest.
@@ -32,8 +32,8 @@ class ResidualBlock(nn.Module):
         super().__init__()
         self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
         self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
-        nn.init.zeros_(self.conv2.weight)
-        nn.init.zeros_(self.conv2.bias)
+        for parameter in self.conv2.parameters():
+            nn.init.zeros_(parameter)
 
     def forward(self, x: Tensor) -> Tensor:
         hidden: Tensor = self.conv2(F.silu(self.conv1(F.silu(x))))
@@ -47,8 +47,8 @@ class MemoryBlock(nn.Module):
         super().__init__()
         self.conv1 = nn.Conv2d(2 * channels, channels, 3, padding=1)
         self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
-        nn.init.zeros_(self.conv2.weight)
-        nn.init.zeros_(self.conv2.bias)
+        for parameter in self.conv2.parameters():
+            nn.init.zeros_(parameter)
 
     def forward(self, x: Tensor, batch: int, before: Tensor | None) -> tuple[Tensor, Tensor]:
         """`x`: (B*T, C, h, w). `before`: (B, C, h, w), the last input of the chunk before. Also returns the new one."""
@@ -106,8 +106,8 @@ class CausalConvAutoencoder(ModelMixin, ConfigMixin):
         x = F.pixel_unshuffle(x.flatten(2, 3).flatten(0, 1), PIXEL_BLOCK)
         x = self.encoder_fine(self.encoder_in(x.contiguous(memory_format=torch.channels_last)))
         x = self.encoder_coarse(self.encoder_down(F.pixel_unshuffle(x, 2)))
-        latents: Tensor = self.encoder_out(F.silu(x))
-        return latents.unflatten(0, (batch, -1)).transpose(1, 2)
+        latents: Tensor = self.encoder_out(F.silu(x)).unflatten(0, (batch, -1))
+        return latents.transpose(1, 2)
 
     def decode_chunk(self, z: Tensor, state: DecoderState | None) -> tuple[Tensor, DecoderState]:
         """Decodes the next latents of a clip: (B, z_dim, T, h, w) -> (B, 3, 4T, H, W) in [-1, 1].

@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from diffusers import AnyFlowFARTransformer3DModel
+from safetensors.torch import load_file
+
+from training.toyworld import autoencoder, distil, flow, latents, recipe
+from training.toyworld.clips import Clips, Order
+from training.toyworld.world import render
+from videosvc.config.models import ModelEntry
+from videosvc.engine.events import Done
+from videosvc.engine.generate import Engine
+from videosvc.engine.plan import Plan
+from videosvc.families.anyflow_far import AnyFlowFAR
+from videosvc.families.registry import load_family
+
+
+def _draw(orders: list[Order]) -> Clips:
+    """Draws four of them, again and again, in this process."""
+    drawn = [render(order.scene, order.size, order.size, order.frames, order.start_s) for order in orders[:4]]
+    frames, covered = (torch.stack(parts) for parts in zip(*drawn, strict=True))
+    index = torch.arange(len(orders)) % len(drawn)
+    return Clips([order.scene for order in orders], frames[index], covered[index])
+
+
+def _small_transformer(latent_channels: int, text_width: int) -> AnyFlowFARTransformer3DModel:
+    return AnyFlowFARTransformer3DModel(
+        num_attention_heads=2, attention_head_dim=24, num_layers=2, ffn_dim=64, in_channels=latent_channels,
+        out_channels=latent_channels, text_dim=text_width, freq_dim=32, full_chunk_limit=3, chunk_partition=(2, 2),
+    )  # fmt: skip
+
+
+def _uncompiled(model: Any, **_: Any) -> Any:
+    return model
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The recipe as it is, on a few clips and with a transformer that learns nothing in seconds."""
+    monkeypatch.setattr(recipe, "CLIPS", {64: 12, 96: 6})
+    monkeypatch.setattr(autoencoder, "CLIPS_PER_SIZE", {64: 8, 72: 4, 80: 4})
+    monkeypatch.setattr(autoencoder, "draw", _draw)
+    monkeypatch.setattr(latents, "draw", _draw)
+    monkeypatch.setattr(flow, "make_transformer", _small_transformer)
+    monkeypatch.setattr(flow, "BATCH_TOKENS", 144)
+    monkeypatch.setattr(distil, "BATCH_TOKENS", 144)
+    monkeypatch.setattr(torch, "compile", _uncompiled)
+
+
+def test_the_recipe_makes_a_model_that_generates(small: None, tmp_path: Path) -> None:
+    work, output = tmp_path / "work", tmp_path / "model"
+    recipe.run(0.1, work, output)
+    entry = ModelEntry(name="fresh", path=str(output), family="anyflow_far", sizes=("64x64",), window_chunks=1)
+    family = load_family(entry, torch.device("cpu"), torch.float32)
+    assert isinstance(family, AnyFlowFAR)
+    assert (family.spec.channels, family.spec.chunk, family.spec.first_frames) == (24, 2, 4)
+    plan = Plan(
+        model="fresh", prompt="a red balloon rises over hills", negative_prompt=None, seed=1, width=80, height=64,
+        fps=8, seconds=1.5, steps=2, sampler="flow_map", guidance_scale=1.0, weights="native",
+        frame_cache="native", decode="stream",
+    )  # fmt: skip
+    done = list(Engine(family).run(plan, tmp_path / "clip.mp4"))[-1]
+    assert isinstance(done, Done) and done.output.stat().st_size > 1000
+
+    for name in ("transformer", "text_encoder", "vae"):
+        weights = [value for file in (output / name).glob("*.safetensors") for value in load_file(file).values()]
+        assert weights and all(value.dtype == torch.bfloat16 for value in weights)
+    # What was learnt goes on in float32, whatever the folder holds.
+    saved = torch.load(work / "distil.pt", weights_only=True)
+    assert {value.dtype for value in saved["model"].values()} == {torch.float32}
+    assert saved["step"] >= 1
+
+    # A second run finds every stage finished, and gives the same model.
+    before = {file.name: file.read_bytes() for file in (output / "transformer").iterdir()}
+    recipe.run(0.1, work, output)
+    assert {file.name: file.read_bytes() for file in (output / "transformer").iterdir()} == before
+    assert not output.with_name("model.new").exists()
