@@ -31,7 +31,7 @@ def run(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
 def test_command_of_the_docs(command: str, tmp_path: Path) -> None:
     if command.startswith("make"):
         dry = ["-n"] if command in NOT_HERE else []
-        result = run(shlex.join([*shlex.split(command), *dry, f"VENV={sys.prefix}", f"OUTPUT={tmp_path}/demo.mp4"]), ROOT)
+        result = run(shlex.join([*command.split(), *dry, f"VENV={sys.prefix}", f"OUTPUT={tmp_path}/demo.mp4"]), ROOT)
     else:
         (tmp_path / "configs").symlink_to(ROOT / "configs")
         result = run(command, tmp_path)

@@ -22,7 +22,7 @@ def _plan(request: Request) -> Any:
 
 def test_what_is_not_said_comes_from_preset_and_model() -> None:
     plan = _plan(BALLOON)
-    assert (plan.model, plan.size, plan.fps, plan.seconds) == ("toyworld", "96x96", 8, 2.0)
+    assert (plan.model, plan.size, plan.fps, plan.seconds) == ("toyworld", "64x64", 8, 2.0)
     assert (plan.steps, plan.sampler, plan.guidance_scale, plan.seed) == (4, "flow_map", 1.0, 7)
     assert plan.frames == 16
 

@@ -55,8 +55,9 @@ def test_things_are_where_their_path_says(motion: str, height: int, width: int) 
     assert whole.sum() >= 6
     assert torch.allclose(x[whole], where.x[whole], atol=0.5 / width)
     assert torch.allclose(y[whole], where.y[whole], atol=0.5 / height)
-    side = 1.7 * words.SIZES["small"] * height * where.scale + 0.09 * words.SIZES["small"] * height
-    assert torch.allclose(covered.sum((1, 2)).sqrt()[whole], side[whole], atol=1.5)
+    side = 1.79 * words.SIZES["small"] * height * where.scale  # with its outline; pixels it touches count as covered
+    extra = (covered.sum((1, 2)).sqrt() - side)[whole]
+    assert extra.min() > -0.6 and extra.max() < 2.2
 
 
 def test_what_leaves_comes_back() -> None:

@@ -25,12 +25,12 @@ from training.toyworld.autoencoder import to_video
 from training.toyworld.captions import caption, held_out
 from training.toyworld.card import write_card
 from training.toyworld.probe import read
-from training.toyworld.recipe import BUNDLED
 from training.toyworld.world import Scene, render, sample_scene
 from videosvc.families.anyflow_far import AnyFlowFAR
 from videosvc.families.causal_autoencoder import CausalConvAutoencoder
 from videosvc_samplers import SamplerState, flow_sigmas, get_sampler
 
+BUNDLED = Path(__file__).parents[2] / "videosvc" / "bundled" / "toyworld"
 FRAMES = 16  # two seconds
 SEED = 20_000  # of the scenes; clip number n starts from seed SEED + n
 ATTRIBUTES = ("background", "colour", "shape", "motion", "all four")
@@ -148,11 +148,16 @@ def evaluate(folder: Path, clips: int) -> list[Row]:
     return rows
 
 
+def write_scores(folder: Path, clips: int) -> None:
+    """Scores the model in `folder` and writes probe.json and the model card beside it."""
+    table = [asdict(row) for row in evaluate(folder, clips)]
+    (folder / "probe.json").write_text(json.dumps({"seed": SEED, "rows": table}, indent=2) + "\n")
+    write_card(folder, table)
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Scores the bundled model with the probe.")
     parser.add_argument("--model", type=Path, default=BUNDLED)
     parser.add_argument("--clips", type=int, default=200)
     arguments = parser.parse_args()
-    table = [asdict(row) for row in evaluate(arguments.model, arguments.clips)]
-    (arguments.model / "probe.json").write_text(json.dumps({"seed": SEED, "rows": table}, indent=2) + "\n")
-    write_card(arguments.model, table)
+    write_scores(arguments.model, arguments.clips)

@@ -43,7 +43,7 @@ class Batch:
 
 
 def make_transformer(latent_channels: int, text_width: int) -> AnyFlowFARTransformer3DModel:
-    """8.9 M parameters; `chunk_partition` says one second a chunk."""
+    """9.3 M parameters; `chunk_partition` says one second a chunk."""
     return AnyFlowFARTransformer3DModel(
         num_attention_heads=8, attention_head_dim=32, num_layers=8, ffn_dim=1024, in_channels=latent_channels,
         out_channels=latent_channels, text_dim=text_width, freq_dim=256, full_chunk_limit=3,

@@ -10,11 +10,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cache
+from itertools import product
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
 from training.toyworld import vocabulary as words
@@ -23,6 +25,7 @@ from training.toyworld.world import Thing, path
 
 WINDOW = 24  # samples a side of the square a pose is compared in
 MARGIN = 1.12  # of a window, over the longer side of the thing it is laid around
+SOFT = (0.0, 1.3)  # standard deviation in samples of the blur a thing is drawn with: generated ones are seldom sharp
 STEPS = 24  # turns tried in a full circle
 FOLDS = {"square": 4, "triangle": 1, "star": 5, "heart": 1, "cross": 4}  # how often a full turn shows the same
 BRIGHT = 0.45  # largest channel, in [0, 1], above which a part shows before night
@@ -61,7 +64,7 @@ def _layers(kind: str) -> list[Image.Image]:
     return [Image.fromarray(layer) for layer in (red[..., 3], own, *np.moveaxis(fixed, 2, 0).copy())]
 
 
-def _pose(kind: str, turned: bool, layers: list[Image.Image], seen: np.ndarray) -> Pose:
+def _pose(kind: str, turned: bool, soft: float, layers: list[Image.Image], seen: np.ndarray) -> Pose:
     """The window is laid around where `seen` (TEXTURE, TEXTURE) is true."""
     rows, columns = np.flatnonzero(seen.any(1)), np.flatnonzero(seen.any(0))
     top, bottom, left, right = rows[0], rows[-1] + 1, columns[0], columns[-1] + 1
@@ -69,33 +72,34 @@ def _pose(kind: str, turned: bool, layers: list[Image.Image], seen: np.ndarray) 
     x, y = (left + right) / 2, (top + bottom) / 2
     box = (x - side / 2, y - side / 2, x + side / 2, y + side / 2)
     scaled = [layer.resize((WINDOW, WINDOW), Image.Resampling.BOX, box=box) for layer in layers]
-    stack = torch.from_numpy(np.stack([np.asarray(layer) for layer in scaled]))
+    stack = torch.from_numpy(gaussian_filter(np.stack([np.asarray(layer) for layer in scaled]), (0, soft, soft)))
     middle, unit = TEXTURE / 2, TEXTURE / (2 * EXTENT)
     return Pose(kind, turned, stack, float(middle - x) / side, float(middle - y) / side, unit / side)
 
 
-def _upright(kind: str, layers: list[Image.Image]) -> list[Pose]:
+def _upright(kind: str, soft: float, layers: list[Image.Image]) -> list[Pose]:
     """The window is laid around all of it; around a sprite's bright parts as well, for the others vanish at night."""
     opacity, own, *fixed = (np.asarray(layer) for layer in layers)
-    poses = [_pose(kind, False, layers, opacity > 0.5)]
+    poses = [_pose(kind, False, soft, layers, opacity > 0.5)]
     if kind in words.SPRITES:
-        poses.append(_pose(kind, False, layers, own + np.max(fixed, axis=0) > BRIGHT))
+        poses.append(_pose(kind, False, soft, layers, own + np.max(fixed, axis=0) > BRIGHT))
     return poses
 
 
 @cache
 def catalogue() -> tuple[Pose, ...]:
-    """Every pose; those of one kind's turns lie side by side, in steps of `turns(kind)`, clockwise."""
+    """Every pose; a kind's upright one is followed by its turns in even steps, clockwise."""
     poses = []
-    for kind in words.KINDS:
+    for kind, soft in product(words.KINDS, SOFT):
         layers = _layers(kind)
-        poses += _upright(kind, layers)
+        poses += _upright(kind, soft, layers)
         if kind in words.SPRITES:
-            poses += _upright(kind, [layer.transpose(Image.Transpose.FLIP_LEFT_RIGHT) for layer in layers])
+            mirrored = [layer.transpose(Image.Transpose.FLIP_LEFT_RIGHT) for layer in layers]
+            poses += _upright(kind, soft, mirrored)
         for turn in range(1, turns(kind)):
             degrees = -360 * turn / (turns(kind) * FOLDS[kind])
             turned = [layer.rotate(degrees, Image.Resampling.BILINEAR) for layer in layers]
-            poses.append(_pose(kind, True, turned, np.asarray(turned[0]) > 0.5))
+            poses.append(_pose(kind, True, soft, turned, np.asarray(turned[0]) > 0.5))
     return tuple(poses)
 
 
@@ -162,6 +166,7 @@ def explained(frames: Tensor, behind: Tensor, windows: Tensor) -> Tensor:
     down = ((y + side * steps) / height * 2 - 1)[..., None].expand(-1, -1, -1, WINDOW)
     grid = torch.stack([across, down], dim=-1).flatten(1, 2)
     views = F.grid_sample(images, grid, align_corners=False).unflatten(2, (-1, WINDOW))  # (T, 7, N, WINDOW, WINDOW)
+    views = views * (views[:, 6:] > 0.999)
     difference, ground = views[:, :3], views[:, 3:6]
     products = [(difference * ground).sum(1, keepdim=True), ground.square().sum(1, keepdim=True)]
     features = torch.cat([views, *products], dim=1).transpose(1, 2).flatten(2)

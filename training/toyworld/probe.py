@@ -28,7 +28,7 @@ FRAMES = 16  # at most that many, evenly spread
 DIFFERENT = 0.16  # from the background, largest channel difference in [0, 1], for a pixel to belong to a thing
 BLURS = (0.0, 0.4, 0.7, 1.0, 1.4)  # standard deviation in pixels
 OUTLIER = 0.2  # difference in [0, 1] beyond which a pixel says no more about the background
-NUDGES = [(scale, x, y) for scale in (0.92, 1.0, 1.1, 1.2) for x in (-0.05, 0.0, 0.05) for y in (-0.05, 0.0, 0.05)]
+NUDGES = list(product((0.8, 0.9, 1.0, 1.1, 1.2), (-0.05, 0.0, 0.05), (-0.05, 0.0, 0.05)))  # scale, x, y in boxes
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,10 +17,10 @@ from diffusers import AnyFlowFARTransformer3DModel, FlowMapEulerDiscreteSchedule
 from transformers import PreTrainedTokenizerFast, UMT5EncoderModel
 
 from training.toyworld import autoencoder, distil, flow, text
+from training.toyworld.evaluate import BUNDLED, write_scores
 from training.toyworld.latents import load_or_encode
 from videosvc.families.causal_autoencoder import CausalConvAutoencoder
 
-BUNDLED = Path(__file__).parents[2] / "videosvc" / "bundled" / "toyworld"
 SHARES = {"autoencoder": 0.29, "text": 0.02, "flow": 0.46, "distil": 0.23}  # of the budget
 CLIPS = {64: 14_000, 96: 4_000, 128: 2_000}
 
@@ -40,9 +40,12 @@ def save(
     tokenizer.save_pretrained(temporary / "tokenizer")
     FlowMapEulerDiscreteScheduler(shift=1.0).save_pretrained(temporary / "scheduler")
     (temporary / "model_index.json").write_text(MODEL_INDEX)
+    old = folder.with_name(folder.name + ".old")
+    shutil.rmtree(old, ignore_errors=True)
     if folder.exists():
-        shutil.rmtree(folder)
+        folder.rename(old)
     temporary.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 MODEL_INDEX = """{
@@ -76,5 +79,7 @@ if __name__ == "__main__":
     parser.add_argument("--budget", type=float, default=110, help="minutes of training in all (default: 110)")
     parser.add_argument("--work", type=Path, default=Path("build/toyworld"), help="folder for checkpoints")
     parser.add_argument("--output", type=Path, default=BUNDLED, help="folder the model is written to")
+    parser.add_argument("--clips", type=int, default=200, help="clips a row that the result is scored on")
     arguments = parser.parse_args()
     run(arguments.budget, arguments.work, arguments.output)
+    write_scores(arguments.output, arguments.clips)

@@ -85,7 +85,11 @@ def check_output(path: Path) -> Path:
     folder = path.parent
     if path.suffix.lower() != ".mp4":
         raise UserError(f"-o: {str(path)!r} must end in .mp4", param="output")
-    if path.is_dir():
+    try:
+        is_folder = path.is_dir()
+    except OSError as error:
+        raise UserError(f"-o: {str(path)[:40]!r}... cannot be a file: {error.strerror}", param="output") from error
+    if is_folder:
         raise UserError(f"-o: {str(path)!r} is a folder; name a file", param="output")
     if not folder.is_dir():
         raise UserError(f"-o: there is no folder {str(folder)!r}", param="output")

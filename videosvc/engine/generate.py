@@ -32,8 +32,8 @@ class Engine:
     ) -> Generator[Event, None, None]:
         """Makes the clip chunk by chunk, each one decoded and muxed as it lands, and yields what happens.
 
-        To cancel, close the iterator: nothing is left behind. Resumed from any event's checkpoint, the file
-        is bit for bit what it would have been; finished chunks are decoded again, not denoised. Raises
+        To cancel, close the iterator: nothing is left behind. Resumed from the checkpoint of any step or chunk, the
+        file is bit for bit what it would have been; finished chunks are decoded again, not denoised. Raises
         UserError (output, prompt), GenerationError, ValueError (a checkpoint of another plan or model).
         """
         family = self.family

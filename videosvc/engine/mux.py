@@ -29,7 +29,7 @@ class Mp4Writer:
         """`width` and `height` in pixels, both even."""
         self._path = path
         self._width, self._height, self._fps = width, height, fps
-        self._temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+        self._temporary = path.with_name(f".{secrets.token_hex(8)}.part")  # short: a name has 255 bytes
 
     def __enter__(self) -> Mp4Writer:
         """Starts ffmpeg. Raises UserError if no file can be made there."""
@@ -91,7 +91,7 @@ class Mp4Writer:
         encode = f"-c:v libx264 -crf {CRF} -movflags +faststart -f mp4"
         options = f"-hide_banner -loglevel error -y {source} {convert} {colour} {encode}"
         return subprocess.Popen(
-            [get_ffmpeg_exe(), *options.split(), str(self._temporary)],
+            [get_ffmpeg_exe(), *options.split(), f"file:{self._temporary}"],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=self._log,

@@ -39,6 +39,8 @@ def weight_files(model: str, folder: Path, component: str, kind: str) -> list[Pa
         names = [single]
     elif (folder / component / index).exists():
         shards = read_json(model, folder, f"{component}/{index}").get("weight_map", {})
+        if not isinstance(shards, dict) or not shards:
+            raise ModelError(f"model {model!r}: {component}/{index} has no weight_map", param="model")
         names = sorted(set(shards.values()))
     else:
         raise ModelError(f"model {model!r}: {component}/{single} is missing in {folder}", param="model")
@@ -66,7 +68,7 @@ def _check_whole(model: str, folder: Path, relative: str) -> None:
         )
         if size != needed:
             raise ValueError(f"{size} bytes instead of {needed}")
-    except (struct.error, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, struct.error, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelError(
             f"model {model!r}: {relative} is truncated or damaged ({error})", param="model"
         ) from error
