@@ -53,7 +53,7 @@ class Reading:
 
 
 def read(frames: Tensor) -> Reading:
-    """`frames`: (T, 3, H, W) uint8 at 8 frames a second, from the scene's beginning."""
+    """`frames`: (T, 3, H, W) uint8 at 8 frames a second, from the scene's beginning; 8 s of them at most."""
     video = _small(frames.float() / 255)
     background, camera, behind = _background(video, *frames.shape[-2:])
     found = sights((video - behind).abs().amax(1) > DIFFERENT)
@@ -97,27 +97,29 @@ def _background(video: Tensor, height: int, width: int) -> tuple[str, str, Tenso
     return name, camera, behind(*best)
 
 
+def _windows(found: list[Sight]) -> Tensor:
+    """(T, nudges, 3), in pixels: centres and sides of where to try each pose; a box may miss dark parts."""
+    x, y, side = torch.tensor([[sight.x, sight.y, sight.side] for sight in found]).T[..., None]  # (T, 1) each
+    scale, right, down = torch.tensor(NUDGES).T
+    return torch.stack([x + right * side, y + down * side, MARGIN * scale * side], dim=-1)
+
+
 def _thing(video: Tensor, behind: Tensor, found: list[Sight]) -> tuple[str, str, str]:
     """Kind, colour and motion: those whose drawing, laid over the background, explains most of what is seen."""
     frames = [sight.frame for sight in found]
-    boxes = torch.tensor([[sight.x, sight.y, sight.side] for sight in found])[:, None]
-    scale, x, y = torch.tensor(NUDGES).T
-    windows = torch.stack(
-        [boxes[..., 0] + x * boxes[..., 2], boxes[..., 1] + y * boxes[..., 2], MARGIN * scale * boxes[..., 2]], dim=-1
-    )  # (T, nudges, 3)
-    gains = explained(video[frames], behind[frames], windows)  # (T, nudges, poses, colours)
-    best, nudge = gains.max(1)
+    windows = _windows(found)
+    gains, nudge = explained(video[frames], behind[frames], windows).max(1)  # (T, poses, colours)
     ways = looks(tuple(frames))
     order = torch.arange(len(frames))
-    totals = best[order, ways.poses].sum(1)  # (ways, colours)
+    totals = gains[order, ways.poses].sum(1)  # (ways, colours)
     way, colour = divmod(int(totals.argmax()), totals.shape[1])
-    chosen = ways.poses[way]
-    windows = windows[order, nudge[order, chosen, colour]]
-    poses = [catalogue()[i] for i in chosen.tolist()]
-    offset = torch.tensor([[pose.x, pose.y, pose.unit] for pose in poses]) * windows[:, 2:]
+    poses = ways.poses[way]
+    offset = torch.tensor([[pose.x, pose.y, pose.unit] for pose in (catalogue()[i] for i in poses.tolist())])
+    x, y, side = windows[order, nudge[order, poses, colour]].T
     height, width = video.shape[-2:]
-    moves = motion(frames, (windows[:, 0] + offset[:, 0]) / width, (windows[:, 1] + offset[:, 1]) / height,
-                   offset[:, 2] / height)  # fmt: skip
+    moves = motion(
+        frames, (x + offset[:, 0] * side) / width, (y + offset[:, 1] * side) / height, offset[:, 2] * side / height
+    )
     if moves == "still" and ways.turning[way]:
         moves = "spins"
     return ways.kinds[way], list(words.COLOURS)[colour], moves
