@@ -32,9 +32,8 @@ class Job:
     guidance_scale: float = 1.0
     seed: int = 11
 
-    @property
-    def noise(self) -> Tensor:
-        shape = (1, 16, sum(self.chunks), self.height // 8, self.width // 8)
+    def noise(self, channels: int) -> Tensor:
+        shape = (1, channels, sum(self.chunks), self.height // 8, self.width // 8)
         return torch.randn(shape, generator=torch.Generator().manual_seed(self.seed))
 
     @property
@@ -44,7 +43,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Made:
-    latents: Tensor  # (1, 16, T, h, w)
+    latents: Tensor  # (1, C, T, h, w)
     frames: Tensor  # (4T, H, W, 3) uint8
 
 
@@ -55,7 +54,7 @@ def ours(family: AnyFlowFAR, job: Job) -> Made:
     clip = family.open_clip(job.width, job.height, text, job.guidance_scale)
     finished: list[Tensor] = []
     frames: list[Tensor] = []
-    for noise in job.noise.split(job.chunks, dim=2):
+    for noise in job.noise(family.spec.channels).split(job.chunks, dim=2):
         *_, state = flow_map(clip.denoise, SamplerState.start(noise), flow_sigmas(job.steps, family.shift))
         finished.append(state.latents)
         if len(finished) < len(job.chunks):  # nothing would read the last one's keys
@@ -67,9 +66,9 @@ def ours(family: AnyFlowFAR, job: Job) -> Made:
 def open_stock(folder: Path) -> AnyFlowFARPipeline:
     pipeline = AnyFlowFARPipeline(
         tokenizer=PreTrainedTokenizerFast.from_pretrained(folder / "tokenizer"),
-        text_encoder=UMT5EncoderModel.from_pretrained(folder / "text_encoder"),
-        transformer=AnyFlowFARTransformer3DModel.from_pretrained(folder / "transformer"),
-        vae=CausalConvAutoencoder.from_pretrained(folder / "vae"),
+        text_encoder=UMT5EncoderModel.from_pretrained(folder / "text_encoder", torch_dtype=torch.float32),
+        transformer=AnyFlowFARTransformer3DModel.from_pretrained(folder / "transformer", torch_dtype=torch.float32),
+        vae=CausalConvAutoencoder.from_pretrained(folder / "vae", torch_dtype=torch.float32),
         scheduler=FlowMapEulerDiscreteScheduler.from_pretrained(folder / "scheduler"),
     )
     pipeline.set_progress_bar_config(disable=True)
@@ -92,7 +91,7 @@ def stock(pipeline: AnyFlowFARPipeline, job: Job) -> Made:
             num_frames=(sum(job.chunks) - 1) * 4 + 1,
             num_inference_steps=job.steps,
             guidance_scale=job.guidance_scale,
-            latents=job.noise,
+            latents=job.noise(pipeline.transformer.config.in_channels),
             chunk_partition=list(job.chunks),
             max_sequence_length=pipeline.tokenizer.model_max_length,
             output_type="latent",
