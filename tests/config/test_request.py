@@ -140,3 +140,8 @@ def test_output_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may write anywhere
     with pytest.raises(UserError, match="cannot be written to"):
         check_output(tmp_path / "a.mp4")
+
+
+def test_an_output_name_too_long_for_any_file_is_named() -> None:
+    with pytest.raises(UserError, match="-o: .* cannot be a file"):
+        check_output(Path("a" * 300 + ".mp4"))

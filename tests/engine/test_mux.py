@@ -76,3 +76,11 @@ def test_refuses_frames_of_another_size(tmp_path: Path) -> None:
         Mp4Writer(tmp_path / "clip.mp4", 64, 64, fps=8) as video,
     ):
         video.write(solid((1, 2, 3)))
+
+
+@pytest.mark.parametrize("name", ["take:2.mp4", "a" * 240 + ".mp4", "two words.mp4"])
+def test_names_that_are_legal_but_odd(tmp_path: Path, name: str) -> None:
+    with Mp4Writer(tmp_path / name, 64, 64, 8) as video:
+        video.write(torch.zeros(4, 64, 64, 3, dtype=torch.uint8))
+        video.finish()
+    assert [path.name for path in tmp_path.iterdir()] == [name]
