@@ -143,5 +143,5 @@ def test_output_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_an_output_name_too_long_for_any_file_is_named() -> None:
-    with pytest.raises(UserError, match="-o: .* cannot be a file"):
+    with pytest.raises(UserError, match=r"-o: .* cannot be a file"):
         check_output(Path("a" * 300 + ".mp4"))
