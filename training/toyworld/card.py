@@ -8,7 +8,8 @@ from typing import Any
 TEXT = """# toyworld
 
 A small text-to-video model that ships with videosvc, so that a first clip needs no download and no GPU. It was trained
-from nothing by `make bundled-model` (`training/toyworld/`) on procedurally drawn clips; no outside data went in.
+from nothing by the stages of `make bundled-model` (`training/toyworld/`), on procedurally drawn clips; no outside data
+went in.
 
 | part | what |
 | --- | --- |

@@ -63,7 +63,7 @@ def held_out_scenes(count: int, seed: int) -> list[tuple[Scene, str]]:
 
 @torch.inference_mode()
 def sample(family: AnyFlowFAR, prompt: str, seed: int, size: int, steps: int, sampler: str) -> Tensor:
-    """(16, 3, size, size) uint8: what the engine would make, without a file."""
+    """(16, 3, size, size) uint8: chunk by chunk as the engine does it, with noise of its own seeding and no file."""
     spec = family.spec
     clip = family.open_clip(size, size, family.encode_text(prompt, None), guidance_scale=1.0)
     generator = torch.Generator().manual_seed(seed)
