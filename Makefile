@@ -11,12 +11,12 @@ OUTPUT ?= demo.mp4
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.videosvc-installed
 INDEX := $(if $(TORCH_INDEX_URL),--extra-index-url $(TORCH_INDEX_URL))
-SOURCES := videosvc samplers kernels queue training bench tests
+SOURCES := videosvc samplers kernels queue training bench tests docs/examples
 
 .PHONY: help venv demo test check fix bundled-model
 
 help:
-	@echo "make demo           a clip from the bundled model: demo.mp4"
+	@echo "make demo           the whole service, and a clip through it: demo.mp4"
 	@echo "make test           lint, types, import contracts and every test; CI runs this"
 	@echo "make check          the same without the tests"
 	@echo "make fix            formats imports and mends what ruff can"
@@ -37,9 +37,10 @@ $(STAMP): pyproject.toml constraints-cpu.txt
 	@touch "$(STAMP)"
 
 demo: $(STAMP)
-	@"$(BIN)/videosvc" generate "a red balloon floats up over green hills" -o "$(OUTPUT)" --seed 7
+	@"$(BIN)/python" docs/examples/demo.py "$(OUTPUT)"
 
 test: check
+	.ci/needs
 	"$(BIN)/python" -m pytest
 
 check: $(STAMP)

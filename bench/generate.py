@@ -19,12 +19,12 @@ from bench.machine import describe
 from bench.processes import cold_generate_seconds, generate_peak_mib, import_seconds
 from bench.report import Measure, Samples, print_table, write_json
 from tests.stock_pipeline import open_stock
-from videosvc.cli.engine import open_engine
 from videosvc.config.models import load_model
 from videosvc.config.request import Request, resolve_plan
 from videosvc.config.settings import config_dir, load_settings
 from videosvc.engine.events import Done
 from videosvc.engine.generate import Engine
+from videosvc.engine.loading import open_engine
 from videosvc.families.anyflow_far import AnyFlowFAR
 
 if TYPE_CHECKING:

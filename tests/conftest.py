@@ -12,14 +12,20 @@ from hypothesis import HealthCheck, settings
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 
+pytest_plugins = ["servers"]
+
 # Machines share their cores: a slow example is no failure.
 settings.register_profile("videosvc", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("videosvc")
 
 
 @pytest.fixture(autouse=True)
-def no_outside_settings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def no_outside_settings(
+    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[None]:
     for name in list(os.environ):
         if name.startswith("VIDEOSVC_"):
             monkeypatch.delenv(name)
+    # What this machine learned of its speed is neither to be read nor to be added to.
+    monkeypatch.setenv("VIDEOSVC_DATA_DIR", str(tmp_path_factory.mktemp("data")))
     yield

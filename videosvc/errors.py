@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 
 class UserError(Exception):
     """Something the caller can put right. `message` is one line; `param` is the option or field at fault."""
@@ -21,11 +23,35 @@ class PresetError(ConfigError):
     """A preset is unknown, or its file is wrong."""
 
 
+class UnknownPreset(PresetError):
+    """There is no preset of this name."""
+
+
 class ModelError(UserError):
     """A model is unknown, or its files are missing, damaged, or not what its family expects."""
+
+
+class UnknownModel(ModelError):
+    """models.toml has no model of this name."""
 
 
 class GenerationError(Exception):
     """The job failed while it was running, and not for want of good input."""
 
     exit_code = 4
+
+
+class CapTooLow(UserError):
+    """No plan that is allowed fits the cap. `cheapest_usd` is the price of the cheapest one."""
+
+    code = "cap_too_low"
+
+    def __init__(self, message: str, param: str, cheapest_usd: Decimal) -> None:
+        super().__init__(message, param, exit_code=3)
+        self.cheapest_usd = cheapest_usd
+
+
+class ComputeCapExceeded(GenerationError):
+    """The cap came too near for even the shortest way to the end. What was spent is below it."""
+
+    code = "compute_cap_exceeded"

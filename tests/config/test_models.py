@@ -75,5 +75,5 @@ def test_a_mistake_names_file_and_key(tmp_path: Path, text: str, says: str) -> N
 
 
 def test_an_unknown_model_lists_those_there_are() -> None:
-    with pytest.raises(ModelError, match="--model: 'sora' is unknown; there are toyworld"):
+    with pytest.raises(ModelError, match="model: 'sora' is unknown; there are toyworld"):
         load_model(CHECKOUT_CONFIGS, "sora")

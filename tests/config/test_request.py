@@ -46,33 +46,33 @@ def test_a_seed_is_drawn_and_told() -> None:
 @pytest.mark.parametrize(
     ("field", "value", "says"),
     [
-        ("prompt", "", "PROMPT: must not be empty"),
-        ("prompt", " \n\t", "PROMPT: must not be empty"),
-        ("prompt", "a" * 501, "PROMPT: has 501 characters; at most 500"),
-        ("prompt", "a\0b", "PROMPT: must not contain a NUL"),
-        ("prompt", "a\udcffb", "PROMPT: must be UTF-8"),
-        ("negative_prompt", "a" * 501, "--negative-prompt: has 501"),
-        ("model", "sora", "--model: 'sora' is unknown; there are toyworld"),
-        ("preset", "ultra", "--preset: 'ultra' is unknown; there are balanced"),
-        ("seconds", 0.0, "--seconds: 0 must be more than 0 and at most 8"),
-        ("seconds", -1.0, "--seconds: -1 must"),
-        ("seconds", 8.1, "--seconds: 8.1 must"),
-        ("seconds", 1e300, "--seconds: 1e+300 must"),
-        ("seconds", float("nan"), "--seconds: nan must"),
-        ("seconds", float("inf"), "--seconds: inf must"),
+        ("prompt", "", "prompt: must not be empty"),
+        ("prompt", " \n\t", "prompt: must not be empty"),
+        ("prompt", "a" * 501, "prompt: has 501 characters; at most 500"),
+        ("prompt", "a\0b", "prompt: must not contain a NUL"),
+        ("prompt", "a\udcffb", "prompt: must be UTF-8"),
+        ("negative_prompt", "a" * 501, "negative_prompt: has 501"),
+        ("model", "sora", "model: 'sora' is unknown; there are toyworld"),
+        ("preset", "ultra", "preset: 'ultra' is unknown; there are balanced"),
+        ("seconds", 0.0, "seconds: 0 must be more than 0 and at most 8"),
+        ("seconds", -1.0, "seconds: -1 must"),
+        ("seconds", 8.1, "seconds: 8.1 must"),
+        ("seconds", 1e300, "seconds: 1e+300 must"),
+        ("seconds", float("nan"), "seconds: nan must"),
+        ("seconds", float("inf"), "seconds: inf must"),
         (
             "size",
             "70x64",
-            "--size: 70x64: model 'toyworld': width and height must be multiples of 16 from 64 to 128",
+            "size: 70x64: model 'toyworld': width and height must be multiples of 16 from 64 to 128",
         ),
-        ("size", "0x64", "--size: '0x64' must be WIDTHxHEIGHT"),
-        ("size", "64", "--size: '64' must be WIDTHxHEIGHT"),
-        ("size", "-64x64", "--size: '-64x64' must be WIDTHxHEIGHT"),
-        ("size", "99999x99999", "--size: 99999x99999: model"),
-        ("fps", 0, "--fps: 0 must be from 1 to 16"),
-        ("fps", 17, "--fps: 17 must be from 1 to 16"),
-        ("seed", -1, "--seed: -1 must be from 0 to 9223372036854775807"),
-        ("seed", 2**63, "--seed: 9223372036854775808 must"),
+        ("size", "0x64", "size: '0x64' must be WIDTHxHEIGHT"),
+        ("size", "64", "size: '64' must be WIDTHxHEIGHT"),
+        ("size", "-64x64", "size: '-64x64' must be WIDTHxHEIGHT"),
+        ("size", "99999x99999", "size: 99999x99999: model"),
+        ("fps", 0, "fps: 0 must be from 1 to 16"),
+        ("fps", 17, "fps: 17 must be from 1 to 16"),
+        ("seed", -1, "seed: -1 must be from 0 to 9223372036854775807"),
+        ("seed", 2**63, "seed: 9223372036854775808 must"),
     ],
 )
 def test_a_bad_value_names_its_option_and_what_is_allowed(field: str, value: Any, says: str) -> None:
@@ -103,7 +103,7 @@ def test_a_preset_too_large_for_the_model_is_named(tmp_path: Path) -> None:
     (tmp_path / "presets" / "quality.toml").write_text(
         (CHECKOUT_CONFIGS / "presets" / "quality.toml").read_text()
     )
-    with pytest.raises(UserError, match=r"--size: 128x128 \(from preset 'quality'\): model 'toyworld'"):
+    with pytest.raises(UserError, match=r"size: 128x128 \(from preset 'quality'\): model 'toyworld'"):
         resolve_plan(replace(BALLOON, preset="quality"), tmp_path, Settings())
 
 
@@ -135,7 +135,7 @@ def test_output_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.Monke
         (tmp_path / "a.avi", "must end in .mp4"),
         (Path(""), "must end in .mp4"),
     ):
-        with pytest.raises(UserError, match=f"-o: .*{says}"):
+        with pytest.raises(UserError, match=f"^output: .*{says}"):
             check_output(path)
     monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may write anywhere
     with pytest.raises(UserError, match="cannot be written to"):
@@ -143,5 +143,5 @@ def test_output_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_an_output_name_too_long_for_any_file_is_named() -> None:
-    with pytest.raises(UserError, match=r"-o: .* cannot be a file"):
+    with pytest.raises(UserError, match=r"^output: .* cannot be a file"):
         check_output(Path("a" * 300 + ".mp4"))

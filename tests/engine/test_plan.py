@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -16,3 +17,16 @@ def test_as_dict_is_the_contract(plan: Plan) -> None:
     named = "size fps frames seconds steps sampler weights frame_cache decode model traded"
     assert set(plan.as_dict()) == set(named.split())
     assert (plan.as_dict()["size"], plan.as_dict()["traded"]) == ("64x48", [])
+
+
+def test_comes_back_from_json(plan: Plan) -> None:
+    assert Plan.parse(json.loads(json.dumps(plan.fields()))) == plan
+
+
+@pytest.mark.parametrize("name", ["seed", "colour"])
+def test_a_field_too_few_or_too_many_is_named(plan: Plan, name: str) -> None:
+    values = plan.fields()
+    if values.pop(name, None) is None:
+        values[name] = "red"
+    with pytest.raises(ValueError, match=f"plan: {name}: "):
+        Plan.parse(values)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 import torch
 from diffusers import AutoencoderKLWan
 
 from videosvc.families.causal_autoencoder import CausalConvAutoencoder
-from videosvc.families.decoder import CausalConvStream, WanStream, to_frames
+from videosvc.families.decoder import CausalConvStream, DecoderStream, WanStream, to_frames
 
 
 def latents(seed: int) -> torch.Tensor:
@@ -48,3 +49,23 @@ def test_to_frames() -> None:
     frames = to_frames(video)
     assert frames.shape == (4, 2, 5, 3) and frames.dtype == torch.uint8
     assert frames[:, 0, 0, 0].tolist() == [0, 128, 255, 255]
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("kind", ["causal", "wan"])
+def test_peeking_shows_the_next_frames_and_changes_nothing(kind: str, request: pytest.FixtureRequest) -> None:
+    folder: Path = request.getfixturevalue(f"{kind}_folder") / "vae"
+    streams: list[DecoderStream]
+    if kind == "wan":
+        wan = AutoencoderKLWan.from_pretrained(folder).eval()
+        streams = [WanStream(wan), WanStream(wan)]
+    else:
+        causal = CausalConvAutoencoder.from_pretrained(folder).eval()
+        streams = [CausalConvStream(causal), CausalConvStream(causal)]
+    for part in latents(0).split((1, 3, 2), dim=2):
+        streams[0].peek(latents(1)[:, :, :2])
+        peeked = streams[0].peek(part)
+        streams[0].peek(latents(2))
+        frames, undisturbed = (stream.decode(part) for stream in streams)
+        assert torch.equal(frames, undisturbed)
+        torch.testing.assert_close(peeked, frames[:, :, : peeked.shape[2]], atol=1e-5, rtol=0)

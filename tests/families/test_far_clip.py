@@ -97,3 +97,17 @@ def test_refuses_sizes_off_the_grid_and_guidance_without_a_negative(causal_folde
         family.open_clip(72, 64, text, 1.0)
     with pytest.raises(ValueError, match="guidance_scale"):
         family.open_clip(64, 64, text, 2.0)
+
+
+def test_previews_change_no_frame(causal_folder: Path) -> None:
+    frames = []
+    for previews in (0, 2):
+        clip = open_clip(causal_folder, window_chunks=1)
+        with torch.inference_mode():
+            frames.append(clip.decode(chunk(0)))
+        for seed in range(previews):
+            frame = clip.preview(chunk(seed))  # outside inference mode, as from a worker
+            assert frame.shape == (64, 64, 3) and frame.dtype == torch.uint8
+        with torch.inference_mode():
+            frames.append(clip.decode(chunk(1)))
+    assert torch.equal(frames[0], frames[2]) and torch.equal(frames[1], frames[3])

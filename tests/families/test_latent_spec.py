@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from videosvc.families.base import LatentSpec
+from videosvc.families.latent_spec import LatentSpec
 
 BUNDLED = LatentSpec(
     channels=16,

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from videosvc.errors import ModelError
 from videosvc.families.anyflow_far import AnyFlowFAR
-from videosvc.families.base import LatentSpec
+from videosvc.families.latent_spec import LatentSpec
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 

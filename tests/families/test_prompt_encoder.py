@@ -31,10 +31,10 @@ def test_padding_is_zero(family: AnyFlowFAR) -> None:
     assert text.negative[0, 1:].abs().max() == 0
 
 
-@pytest.mark.parametrize(("param", "name"), [("prompt", "PROMPT"), ("negative_prompt", "--negative-prompt")])
-def test_refuses_what_would_be_cut_off(family: AnyFlowFAR, param: str, name: str) -> None:
+@pytest.mark.parametrize("param", ["prompt", "negative_prompt"])
+def test_refuses_what_would_be_cut_off(family: AnyFlowFAR, param: str) -> None:
     long = "red " * MAX_TOKENS
-    with pytest.raises(UserError, match=rf"{name}: {MAX_TOKENS + 1} tokens.* at most {MAX_TOKENS}") as caught:
+    with pytest.raises(UserError, match=rf"^{param}: {MAX_TOKENS + 1} tokens.* at most {MAX_TOKENS}") as caught:
         family.encode_text(*(long, None) if param == "prompt" else ("red", long))
     assert caught.value.param == param
 

@@ -5,7 +5,7 @@ import torch
 from diffusers import AnyFlowFARTransformer3DModel
 from torch import Tensor
 
-from training.toyworld.flow import Batch, Velocity, follow, noised, sample_times
+from training.toyworld.flow import THING_WEIGHT, Batch, Velocity, follow, noised, sample_times, weighted_loss
 from videosvc.families.base import TextEmbeds
 from videosvc.families.decoder import DecoderStream
 from videosvc.families.far_clip import FarClip
@@ -29,6 +29,9 @@ def transformer() -> AnyFlowFARTransformer3DModel:
     return model.eval().requires_grad_(False)
 
 
+NOTHING = torch.zeros(1, 1, 2, 1, 1, dtype=torch.bool)  # covered
+
+
 def open_clip(transformer: AnyFlowFARTransformer3DModel, embeds: Tensor) -> FarClip:
     zero, one = torch.zeros(1, 6, 1, 1, 1), torch.ones(1, 6, 1, 1, 1)
     text = TextEmbeds(embeds, None, ())
@@ -44,7 +47,7 @@ def test_trains_on_the_numbers_that_serve(
     count = len(TIMES)
     x, context = torch.randn(2, count, 6, 2, height, width)
     embeds = torch.randn(count, 32, 16)
-    batch = Batch(x, context if follows else None, embeds)
+    batch = Batch(x, NOTHING, context if follows else None, embeds)
     t, r = torch.tensor(TIMES).T
     trained = Velocity(transformer)(x, t, r, batch)
     for i in range(count):
@@ -62,9 +65,23 @@ def test_context_and_caption_count(transformer: AnyFlowFARTransformer3DModel) ->
     t = torch.full((1,), 0.5)
     embeds = torch.randn(1, 32, 16)
     velocity = Velocity(transformer)
-    plain = velocity(x, t, t, Batch(x, None, embeds))
-    assert (velocity(x, t, t, Batch(x, context, embeds)) - plain).abs().mean() > 1e-3
-    assert (velocity(x, t, t, Batch(x, None, -embeds)) - plain).abs().mean() > 1e-4
+    plain = velocity(x, t, t, Batch(x, NOTHING, None, embeds))
+    assert (velocity(x, t, t, Batch(x, NOTHING, context, embeds)) - plain).abs().mean() > 1e-3
+    assert (velocity(x, t, t, Batch(x, NOTHING, None, -embeds)) - plain).abs().mean() > 1e-4
+
+
+def test_the_loss_weighs_things_and_less_so_towards_noise() -> None:
+    x, target = torch.zeros(2, 1, 3, 2, 4, 4)
+    covered = torch.zeros(1, 1, 2, 4, 4, dtype=torch.bool)
+    covered[..., 0] = True
+    batch = Batch(x, covered, None, torch.zeros(1, 32, 16))
+    on_thing, beside = covered.expand_as(x).float(), (~covered).expand_as(x).float()
+    ratios = []
+    for t in (0.0, 0.5, 1.0):
+        t_of = torch.full((1,), t)
+        thing, rest = (weighted_loss(error, target, t_of, batch) for error in (on_thing, beside))
+        ratios.append(float(thing / rest) * 3)  # a quarter of the latents are covered
+    assert ratios == pytest.approx([1 + THING_WEIGHT, 1 + THING_WEIGHT / 2, 1.0])
 
 
 def test_noised_is_a_straight_line_with_its_slope() -> None:

@@ -18,7 +18,8 @@ FRAMES = 8
 BATCH = 12
 CLIPS_PER_SIZE = {64: 1400, 96: 500, 128: 500}
 THING_WEIGHT = 4.0  # small things lose their colour when every pixel counts the same
-LATENT_NOISE = 0.08  # of the latents' own spread: the decoder must live with what a few-step sampler leaves
+LATENT_CHANNELS = 12
+LATENT_NOISE = 0.4  # at most, of a channel's own spread: shapes must show in latents as coarse as a sampler leaves them
 LATENT_PRIOR = 1e-4  # keeps the latents near unit scale
 
 
@@ -49,7 +50,8 @@ def train(folder: Path, budget_s: float, seed: int = 0) -> CausalConvAutoencoder
     rng = random.Random(seed)
     torch.manual_seed(seed)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    model: CausalConvAutoencoder = CausalConvAutoencoder(z_dim=24).to(device=device, memory_format=torch.channels_last)
+    model: CausalConvAutoencoder = CausalConvAutoencoder(z_dim=LATENT_CHANNELS)
+    model.to(device=device, memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=1e-4, betas=(0.9, 0.95))
     stage = Stage(folder, "autoencoder", budget_s, {"model": model, "optimizer": optimizer})
     pools = []
@@ -63,8 +65,9 @@ def train(folder: Path, budget_s: float, seed: int = 0) -> CausalConvAutoencoder
         weight = weight / weight.mean()
         with torch.autocast(device, torch.bfloat16):
             latents = model.encode(video)
-            spread = latents.detach().float().std()
-            noisy = latents + LATENT_NOISE * spread * torch.randn_like(latents)
+            spread = latents.detach().float().std((0, 2, 3, 4), keepdim=True)
+            level = LATENT_NOISE * torch.rand(BATCH, 1, 1, 1, 1, device=device)
+            noisy = latents + level * spread * torch.randn_like(latents)
             decoded, _ = model.decode_chunk(noisy, None)
         error = decoded.float() - video
         loss = (weight * (error.abs() + error.square())).mean() + LATENT_PRIOR * latents.float().square().mean()
@@ -74,7 +77,7 @@ def train(folder: Path, budget_s: float, seed: int = 0) -> CausalConvAutoencoder
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         mse = F.mse_loss(decoded.detach().float(), video) / 4
-        stage.log(loss=loss.item(), psnr=-10 * torch.log10(mse).item(), spread=spread.item())
+        stage.log(loss=loss.item(), psnr=-10 * torch.log10(mse).item(), spread=spread.mean().item())
     measure_latents(model)
     return model
 

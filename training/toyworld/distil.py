@@ -19,7 +19,7 @@ from diffusers import AnyFlowFARTransformer3DModel
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from training.toyworld.flow import Batch, Batches, Velocity, follow, noised, sample_times
+from training.toyworld.flow import Batch, Batches, Velocity, follow, noised, sample_times, weighted_loss
 from training.toyworld.progress import Stage, learning_rate
 
 GUIDANCE = 3.0
@@ -78,7 +78,7 @@ def train(
                     jump = partial(average, batch=batch)
                 target = two_halves(jump, x, t, r)
             guess = model(x, t, r, batch)
-        loss = (guess.float() - target).square().mean()
+        loss = weighted_loss(guess, target, t, batch)
         optimizer.param_groups[0]["lr"] = learning_rate(done, 4e-4, step)
         optimizer.zero_grad()
         loss.backward()

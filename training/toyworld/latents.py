@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from training.toyworld.autoencoder import to_video
@@ -22,10 +23,14 @@ ENCODE_BATCH = 16
 
 @dataclass(frozen=True, slots=True)
 class Latents:
-    """`values`: (N, C, 4, h, w) float16, normalised. `opening`: (N,) bool, whether the clip starts with its scene."""
+    """`values`: (N, C, 4, h, w) float16, normalised. `covered`: (N, 1, 4, h, w) bool, where a thing shows.
+
+    `opening`: (N,) bool, whether the clip starts with its scene.
+    """
 
     scenes: list[Scene]
     values: Tensor
+    covered: Tensor
     opening: Tensor
 
 
@@ -55,7 +60,10 @@ def encode_orders(vae: CausalConvAutoencoder, orders: list[Order]) -> Latents:
         with torch.autocast(device.type, torch.bfloat16):
             encoded = vae.encode(to_video(clips.frames[i : i + ENCODE_BATCH].to(device)))
         parts.append(normalise(vae, encoded.float()).half().cpu())
-    return Latents(clips.scenes, torch.cat(parts), torch.tensor([order.start_s == 0 for order in orders]))
+    temporal, spatial = vae.config.scale_factor_temporal, vae.config.scale_factor_spatial
+    covered = F.max_pool3d(clips.covered[:, None].half(), (temporal, spatial, spatial)).bool()
+    opening = torch.tensor([order.start_s == 0 for order in orders])
+    return Latents(clips.scenes, torch.cat(parts), covered, opening)
 
 
 def load_or_encode(folder: Path, vae: CausalConvAutoencoder, size: int, count: int, seed: int) -> Latents:
@@ -72,5 +80,6 @@ def load_or_encode(folder: Path, vae: CausalConvAutoencoder, size: int, count: i
     return Latents(
         [scene for part in parts for scene in part.scenes],
         torch.cat([part.values for part in parts]),
+        torch.cat([part.covered for part in parts]),
         torch.cat([part.opening for part in parts]),
     )

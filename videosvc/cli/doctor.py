@@ -14,11 +14,11 @@ import typer
 
 from videosvc import __version__
 from videosvc.cli.checkpoint import inspect_entry
-from videosvc.cli.engine import pick_device
 from videosvc.config.devices import load_devices
 from videosvc.config.models import load_models
 from videosvc.config.presets import load_presets
 from videosvc.config.settings import config_dir, load_settings
+from videosvc.engine.loading import pick_device
 from videosvc.errors import ModelError, UserError
 
 PACKAGES = ("torch", "diffusers", "transformers", "accelerate", "safetensors", "numpy")

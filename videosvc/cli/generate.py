@@ -6,20 +6,36 @@ import json
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
-from videosvc.cli.engine import open_engine
+from videosvc.cli.progress import progress_bar
+from videosvc.cli.request_options import (
+    Fps,
+    Json,
+    MaxCompute,
+    MaxCost,
+    Model,
+    OnCap,
+    Preset,
+    Prompt,
+    Seconds,
+    Seed,
+    Size,
+)
 from videosvc.config.request import Request, check_output, resolve_plan
 from videosvc.config.settings import config_dir, load_settings
+from videosvc.engine.loading import device_name, open_engine
+from videosvc.pricing.cap import Cap
+from videosvc.pricing.planner import Planner
+from videosvc.pricing.receipt import full_receipt, plan_as_run
 
 if TYPE_CHECKING:
+    from videosvc.engine.costs import ComputeCap
     from videosvc.engine.events import Event
     from videosvc.engine.generate import Engine
     from videosvc.engine.meter import ComputeReceipt
@@ -27,45 +43,54 @@ if TYPE_CHECKING:
 
 
 def generate(
-    prompt: Annotated[str, typer.Argument(metavar="PROMPT", help="What the clip shows.", show_default=False)],
+    prompt: Prompt,
     output: Annotated[Path, typer.Option("-o", "--output", help="The MP4 to write.", show_default=False)],
-    model: Annotated[str | None, typer.Option(help="A model of `videosvc models list`.")] = None,
-    preset: Annotated[str | None, typer.Option(help="A preset of `videosvc presets list`.")] = None,
-    seconds: Annotated[float | None, typer.Option(help="The clip's length.")] = None,
-    size: Annotated[str | None, typer.Option(metavar="WxH", help="Width and height in pixels.")] = None,
-    fps: Annotated[int | None, typer.Option(help="Frames per second.")] = None,
-    seed: Annotated[
-        int | None, typer.Option(help="The same seed gives the same clip; random if not given.")
-    ] = None,
-    json_output: Annotated[
-        bool, typer.Option("--json", help="Print one JSON object and nothing else.")
-    ] = False,
+    model: Model = None,
+    preset: Preset = None,
+    seconds: Seconds = None,
+    size: Size = None,
+    fps: Fps = None,
+    seed: Seed = None,
+    max_cost: MaxCost = None,
+    max_compute: MaxCompute = None,
+    on_cap: OnCap = "degrade",
+    json_output: Json = False,
 ) -> None:
     """Make a clip from a prompt."""
     folder = config_dir()
     settings = load_settings(folder)
     check_output(output)
-    request = Request(prompt, None, model, preset, seconds, size, fps, seed)
-    resolved = resolve_plan(request, folder, settings)
+    wanted = Cap.parse(max_cost, max_compute, on_cap)
+    resolved = resolve_plan(Request(prompt, None, model, preset, seconds, size, fps, seed), folder, settings)
+    planner = Planner(folder, settings, device_name(settings.device), cold=True)
+    quote = planner.quote_resolved(resolved, wanted)
+    costs, entry = planner.cost_model, resolved.entry
+    limit_s = quote.max_compute_s
+    cap = None if limit_s is None else costs.compute_cap(quote.plan, entry, limit_s, cold=True)
     with _terminated_as_exit():
-        receipt = _run(open_engine(resolved.entry, settings.device), resolved.plan, output)
+        engine = open_engine(entry, settings.device)
+
+        from videosvc.pricing.energy import EnergyMeter
+
+        energy = EnergyMeter(engine.family.device)
+        compute = _run(engine, quote.plan, output, cap)
+    receipt = full_receipt(compute, quote, energy.read())
+    with suppress(OSError):  # a clip is no worse for a data folder that cannot be written to
+        costs.observe(quote.plan, entry, compute, cold=True)
+    plan = plan_as_run(compute, quote)
     if json_output:
-        answer = {
-            "output": str(output),
-            "plan": {**resolved.plan.as_dict(), "seed": resolved.plan.seed},
-            "quote": None,
-            "receipt": receipt.as_dict(),
-        }
+        shown = {**plan, "seed": quote.plan.seed}
+        answer = {"output": str(output), "plan": shown, "quote": quote.as_dict(), "receipt": receipt}
         typer.echo(json.dumps(answer))
     else:
-        typer.echo(_summary(resolved.plan, resolved.preset.name, output, receipt))
+        typer.echo(_summary(quote.plan, plan, quote.preset, output, receipt))
 
 
-def _run(engine: Engine, plan: Plan, output: Path) -> ComputeReceipt:
+def _run(engine: Engine, plan: Plan, output: Path, cap: ComputeCap | None) -> ComputeReceipt:
     """Runs the plan to its end behind a progress bar; whatever stops it, the engine leaves no half file."""
     from videosvc.engine.events import Done, TextEncoded
 
-    with _progress_bar() as bar, closing(engine.run(plan, output)) as events:
+    with progress_bar() as bar, closing(engine.run(plan, output, cap=cap)) as events:
         task = bar.add_task("text", total=1.0)
         for event in events:
             bar.update(task, completed=event.progress, description=_description(event))
@@ -80,12 +105,6 @@ def _run(engine: Engine, plan: Plan, output: Path) -> ComputeReceipt:
     raise AssertionError("the engine ended without a Done event")
 
 
-def _progress_bar() -> Progress:
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
-    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
-
-
 def _description(event: Event) -> str:
     from videosvc.engine.events import StepDone
 
@@ -94,15 +113,17 @@ def _description(event: Event) -> str:
     return "working"
 
 
-def _summary(plan: Plan, preset: str, output: Path, receipt: ComputeReceipt) -> str:
-    stages = ", ".join(f"{stage} {seconds:.2f}" for stage, seconds in receipt.by_stage.items())
-    return "\n".join(
-        (
-            f"{output}: {plan.size}, {plan.frames / plan.fps:g} s, {plan.frames} frames at {plan.fps} fps",
-            f"model {plan.model}, preset {preset}: {plan.steps} steps of {plan.sampler}, seed {plan.seed}",
-            f"compute {receipt.compute_seconds:.2f} s on {receipt.device}: {stages}",
-        )
-    )
+def _summary(asked: Plan, plan: dict[str, Any], preset: str, output: Path, receipt: dict[str, Any]) -> str:
+    stages = ", ".join(f"{stage} {seconds:.2f}" for stage, seconds in receipt["by_stage"].items())
+    lines = [
+        f"{output}: {plan['size']}, {plan['frames'] / plan['fps']:g} s, {plan['frames']} frames at {plan['fps']} fps",
+        f"model {plan['model']}, preset {preset}: {plan['steps']} steps of {plan['sampler']}, seed {asked.seed}",
+        f"compute {receipt['compute_seconds']:.2f} s on {receipt['device']}: {stages}",
+        f"price {receipt['charged_usd']:.9f} USD, {receipt['price_per_second_usd']:.9f} a second of the clip; "
+        f"quoted {receipt['quoted_usd']:.9f}",
+    ]
+    lines += [f"traded for the cap: {trade['what']} {trade['from']} -> {trade['to']}" for trade in plan["traded"]]
+    return "\n".join(lines)
 
 
 @contextmanager

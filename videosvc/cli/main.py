@@ -14,17 +14,35 @@ import typer
 from typer.exceptions import TyperException
 
 from videosvc import __version__
-from videosvc.cli import models, presets
+from videosvc.cli import jobs, keys, models, presets
+from videosvc.cli.calibrate import calibrate
 from videosvc.cli.doctor import doctor
 from videosvc.cli.generate import generate
+from videosvc.cli.quote import quote
+from videosvc.cli.serve import serve
+from videosvc.cli.worker import worker
 from videosvc.errors import GenerationError, UserError
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+
+# Fields of a request whose option is not "--" and the field's name.
+OPTIONS = {
+    "prompt": "PROMPT",
+    "output": "-o",
+    "max_cost_usd": "--max-cost",
+    "max_compute_seconds": "--max-compute",
+}
 
 app = typer.Typer(
     add_completion=False, pretty_exceptions_enable=False, help="Text to video on your own device."
 )
 app.command()(generate)
+app.command()(quote)
+app.command()(calibrate)
+app.command()(serve)
+app.command()(worker)
+app.add_typer(jobs.app, name="jobs")
+app.add_typer(keys.app, name="keys")
 app.add_typer(presets.app, name="presets")
 app.add_typer(models.app, name="models")
 app.command()(doctor)
@@ -59,7 +77,7 @@ def run(words: list[str]) -> int:
     except TyperException as error:
         return _fail("error", error.format_message(), 2)
     except UserError as error:
-        return _fail("error", error.message, error.exit_code)
+        return _fail("error", _with_option(error), error.exit_code)
     except GenerationError as error:
         return _fail("failed", str(error), error.exit_code)
     except OSError as error:  # a full disk, a pipe that closed: no bug of ours, so no traceback
@@ -70,6 +88,14 @@ def run(words: list[str]) -> int:
     if code == INTERRUPTED:
         return _fail("interrupted", "nothing was written", INTERRUPTED)
     return int(code)
+
+
+def _with_option(error: UserError) -> str:
+    """The message, with the option in place of the field that it begins with."""
+    field, colon, rest = error.message.partition(": ")
+    if field != error.param or not colon or field.isupper():  # capitals are an environment variable
+        return error.message
+    return f"{OPTIONS.get(field, '--' + field.replace('_', '-'))}: {rest}"
 
 
 def _fail(kind: str, message: str, code: int) -> int:

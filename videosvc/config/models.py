@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import reprlib
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -11,7 +12,7 @@ from pydantic import AfterValidator, Field, PrivateAttr, model_validator
 from videosvc.config.settings import PACKAGE
 from videosvc.config.size import Size
 from videosvc.config.toml_file import Section, parse_toml
-from videosvc.errors import ConfigError, ModelError
+from videosvc.errors import ConfigError, ModelError, UnknownModel
 
 FamilyName = Literal["anyflow_far"]
 
@@ -119,8 +120,8 @@ def load_models(folder: Path) -> dict[str, ModelEntry]:
 
 
 def load_model(folder: Path, name: str) -> ModelEntry:
-    """Raises ModelError if models.toml has no such model."""
+    """Raises UnknownModel."""
     entries = load_models(folder)
     if name not in entries:
-        raise ModelError(f"--model: {name!r} is unknown; there are {', '.join(entries)}", param="model")
+        raise UnknownModel(f"model: {reprlib.repr(name)} is unknown; there are {', '.join(entries)}", param="model")
     return entries[name]

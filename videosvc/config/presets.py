@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -10,7 +11,7 @@ from pydantic import AfterValidator, Field
 from videosvc.config.levers import LEVERS, refusal
 from videosvc.config.size import Size
 from videosvc.config.toml_file import Section, parse_toml
-from videosvc.errors import ConfigError, PresetError
+from videosvc.errors import ConfigError, PresetError, UnknownPreset
 
 SamplerName = Literal["flow_map", "euler", "unipc", "consistency"]
 Tradable = Literal["size", "steps", "fps"]
@@ -107,9 +108,9 @@ def load_presets(folder: Path) -> dict[str, Preset]:
 
 
 def load_preset(folder: Path, name: str) -> Preset:
-    """One preset; a broken file beside it does no harm. Raises PresetError if there is no such preset."""
+    """One preset; a broken file beside it does no harm. Raises UnknownPreset."""
     files = preset_files(folder)
     if name not in files:
         known = ", ".join(files) or "none"
-        raise PresetError(f"--preset: {name!r} is unknown; there are {known}", param="preset")
+        raise UnknownPreset(f"preset: {reprlib.repr(name)} is unknown; there are {known}", param="preset")
     return load_preset_file(files[name])

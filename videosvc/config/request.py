@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import reprlib
 import secrets
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,7 +52,7 @@ def resolve_plan(request: Request, folder: Path, settings: Settings) -> Resolved
     preset = load_preset(folder, request.preset or settings.preset)
     entry = load_model(folder, request.model or settings.model)
     for line in preset.levers.refusals(entry.family):
-        raise PresetError(f"--preset: preset {preset.name!r}: {line}", param="preset")
+        raise PresetError(f"preset: preset {preset.name!r}: {line}", param="preset")
     seconds = _seconds(request.seconds, entry)
     size = _size(request.size, preset, entry)
     fps = _whole("fps", preset.quality.fps if request.fps is None else request.fps, 1, entry.max_fps)
@@ -84,33 +85,32 @@ def check_output(path: Path) -> Path:
     """The path, if an MP4 can be written there. Raises UserError."""
     folder = path.parent
     if path.suffix.lower() != ".mp4":
-        raise UserError(f"-o: {str(path)!r} must end in .mp4", param="output")
+        raise UserError(f"output: {str(path)!r} must end in .mp4", param="output")
     try:
         is_folder = path.is_dir()
     except OSError as error:
-        raise UserError(f"-o: {str(path)[:40]!r}... cannot be a file: {error.strerror}", param="output") from error
+        raise UserError(f"output: {str(path)[:40]!r}... cannot be a file: {error.strerror}", param="output") from error
     if is_folder:
-        raise UserError(f"-o: {str(path)!r} is a folder; name a file", param="output")
+        raise UserError(f"output: {str(path)!r} is a folder; name a file", param="output")
     if not folder.is_dir():
-        raise UserError(f"-o: there is no folder {str(folder)!r}", param="output")
+        raise UserError(f"output: there is no folder {str(folder)!r}", param="output")
     if not os.access(folder, os.W_OK | os.X_OK):
-        raise UserError(f"-o: the folder {str(folder)!r} cannot be written to", param="output")
+        raise UserError(f"output: the folder {str(folder)!r} cannot be written to", param="output")
     return path
 
 
 def _text(field: str, text: str, required: bool) -> str:
-    name = "PROMPT" if field == "prompt" else "--" + field.replace("_", "-")
     stripped = text.strip()
     if required and not stripped:
-        raise UserError(f"{name}: must not be empty", param=field)
+        raise UserError(f"{field}: must not be empty", param=field)
     if len(stripped) > MAX_PROMPT_CHARACTERS:
-        message = f"{name}: has {len(stripped)} characters; at most {MAX_PROMPT_CHARACTERS} are allowed"
+        message = f"{field}: has {len(stripped)} characters; at most {MAX_PROMPT_CHARACTERS} are allowed"
         raise UserError(message, param=field)
     if "\0" in stripped:
-        raise UserError(f"{name}: must not contain a NUL character", param=field)
+        raise UserError(f"{field}: must not contain a NUL character", param=field)
     # Bytes of a command line that are not UTF-8 arrive as lone surrogates, on which tokenizers fail.
     if any("\ud800" <= character <= "\udfff" for character in stripped):
-        raise UserError(f"{name}: must be UTF-8 text", param=field)
+        raise UserError(f"{field}: must be UTF-8 text", param=field)
     return stripped
 
 
@@ -118,7 +118,7 @@ def _seconds(asked: float | None, entry: ModelEntry) -> float:
     seconds = min(entry.defaults.seconds, entry.max_seconds) if asked is None else asked
     if not (math.isfinite(seconds) and 0 < seconds <= entry.max_seconds):
         allowed = f"more than 0 and at most {entry.max_seconds:g} for model {entry.name!r}"
-        raise UserError(f"--seconds: {seconds:g} must be {allowed}", param="seconds")
+        raise UserError(f"seconds: {seconds:g} must be {allowed}", param="seconds")
     return float(seconds)
 
 
@@ -128,14 +128,14 @@ def _size(asked: str | None, preset: Preset, entry: ModelEntry) -> Size:
     try:
         size = Size.parse(text)
     except ValueError as error:
-        raise UserError(f"--size: {text!r} {error}", param="size") from error
+        raise UserError(f"size: {reprlib.repr(text)} {error}", param="size") from error
     problem = entry.size_problem(size)
     if problem:
-        raise UserError(f"--size: {size}{origin}: model {entry.name!r}: {problem}", param="size")
+        raise UserError(f"size: {size}{origin}: model {entry.name!r}: {problem}", param="size")
     return size
 
 
 def _whole(field: str, value: int, lowest: int, highest: int) -> int:
     if not lowest <= value <= highest:
-        raise UserError(f"--{field}: {value} must be from {lowest} to {highest}", param=field)
+        raise UserError(f"{field}: {reprlib.repr(value)} must be from {lowest} to {highest}", param=field)
     return value

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Annotated, Any
 
-from pydantic import Field, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 from pydantic_settings import (
     BaseSettings,
+    NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
 )
 
-from videosvc.config.toml_file import first_problem, read_toml
+from videosvc.config.toml_file import Section, first_problem, read_toml
 from videosvc.errors import ConfigError
 
 PACKAGE = Path(__file__).resolve().parent.parent
@@ -20,6 +23,28 @@ PACKAGED_CONFIGS = PACKAGE / "bundled" / "configs"
 CHECKOUT_CONFIGS = PACKAGE.parent / "configs"
 
 ENV_PREFIX = "VIDEOSVC_"
+
+Origin = Annotated[str, Field(pattern=r"^https?://[^/\s]+$")]
+
+
+def _whole_path(path: Path) -> Path:
+    return path.expanduser().absolute()
+
+
+def _comma_separated(value: Any) -> Any:
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+def _in_data_dir(url: str) -> Callable[[dict[str, Any]], str]:
+    """A default that stands in the data folder; without a good one its own mistake is what is told."""
+    return lambda values: url.format(values.get("data_dir", ""))
+
+
+class TierPrices(Section):
+    """What each tier multiplies a price by."""
+
+    interactive: float = Field(1.0, ge=0, le=100)
+    batch: float = Field(0.6, ge=0, le=100)
 
 
 class Settings(BaseSettings):
@@ -30,6 +55,45 @@ class Settings(BaseSettings):
     model: str = Field("toyworld", description="the model of a request that names none")
     preset: str = Field("balanced", description="the preset of a request that names none")
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:N")
+
+    data_dir: Annotated[Path, AfterValidator(_whole_path)] = Field(
+        Path("~/.local/share/videosvc"),
+        validate_default=True,
+        description="database, clips, checkpoints and calibration, where they are not put elsewhere",
+    )
+    database_url: str = Field(
+        default_factory=_in_data_dir("sqlite:///{}/videosvc.db"),
+        pattern=r"^(sqlite:///|postgresql\+psycopg://).+",
+        description="sqlite:////path/file.db or postgresql+psycopg://user:password@host/name",
+    )
+    redis_url: str | None = Field(
+        None,
+        pattern=r"^(rediss?|unix|redis\+socket)://.+",
+        description="redis://host:6379/0; not given: `videosvc serve` brings its own",
+    )
+    artifact_url: str = Field(
+        default_factory=_in_data_dir("file://{}/artifacts"),
+        pattern=r"^[a-z0-9]+://.+",
+        description="where clips are kept: file:///folder or s3://bucket/prefix",
+    )
+
+    tier_prices: TierPrices = Field(TierPrices(), description="what each tier multiplies a price by")
+
+    host: str = Field("127.0.0.1", min_length=1, description="the address that the API listens on")
+    port: int = Field(8000, ge=0, le=65535, description="0 takes a free one")
+    workers: int | None = Field(
+        None, ge=0, le=64, description="workers beside the API; not given: one a GPU, one on a machine without"
+    )
+    insecure: bool = Field(False, description="serve without API keys on an address that is not loopback")
+    cors_origins: Annotated[tuple[Origin, ...], NoDecode, BeforeValidator(_comma_separated)] = Field(
+        (), description="web origins whose pages may call the API; with commas between them in the environment"
+    )
+    max_body_bytes: int = Field(16 * 2**20, ge=1024, description="larger request bodies are refused")
+
+    retention_s: float = Field(86400.0, gt=0, description="how long a clip is kept after its job's end")
+    lease_s: float = Field(30.0, ge=1, description="a job whose worker is silent for so long is given to another")
+    drain_s: float = Field(10.0, ge=0, description="how long a stopped worker may finish its job before giving it back")
+    webhook_allow_private: bool = Field(False, description="let webhooks go to private addresses")
 
     @classmethod
     def settings_customise_sources(
@@ -71,7 +135,7 @@ def load_settings(folder: Path) -> Settings:
         return Settings(**values)
     except ValidationError as error:
         key, message = first_problem(error, Settings)
-        variable = ENV_PREFIX + key.upper()
+        variable = ENV_PREFIX + key.partition(".")[0].upper()
         if variable in os.environ:
             raise ConfigError(f"{variable}: {message}", param=variable) from error
         raise ConfigError(f"{path}: {message}", param=key) from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 from collections.abc import Mapping
@@ -16,7 +15,7 @@ from torch import Tensor
 from videosvc.engine.plan import Plan
 from videosvc_samplers import SamplerState
 
-FORMAT = "1"
+FORMAT = "2"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +27,7 @@ class Checkpoint:
     finished: tuple[Tensor, ...]  # each chunk's latents (1, C, T, h, w); the next is in work
     sampler: SamplerState | None  # of the chunk in work; None: not begun
     spent: Mapping[str, float]  # seconds by stage
+    steps: tuple[int, ...] = ()  # of each finished chunk, and of the one in work once it is begun
 
     def save(self, path: Path) -> None:
         """Writes safetensors under a temporary name, then renames: never half a file under `path`."""
@@ -36,9 +36,10 @@ class Checkpoint:
             tensors |= {f"sampler.{name}": tensor for name, tensor in self.sampler.to_tensors().items()}
         metadata = {
             "format": FORMAT,
-            "plan": json.dumps(dataclasses.asdict(self.plan)),
+            "plan": json.dumps(self.plan.fields()),
             "model_hash": self.model_hash,
             "spent": json.dumps(dict(self.spent)),
+            "steps": json.dumps(self.steps),
         }
         temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
         try:
@@ -61,11 +62,12 @@ class Checkpoint:
                 raise ValueError(f"format {metadata.get('format')!r} is not {FORMAT!r}")
             state = {n.removeprefix("sampler."): t for n, t in tensors.items() if n.startswith("sampler.")}
             return Checkpoint(
-                plan=Plan(**json.loads(metadata["plan"])),
+                plan=Plan.parse(json.loads(metadata["plan"])),
                 model_hash=metadata["model_hash"],
                 finished=tuple(tensors[f"finished.{i}"] for i in range(len(tensors) - len(state))),
                 sampler=SamplerState.from_tensors(state) if state else None,
                 spent=json.loads(metadata["spent"]),
+                steps=tuple(json.loads(metadata["steps"])),
             )
         except (SafetensorError, ValueError, KeyError, TypeError) as error:
             raise ValueError(f"checkpoint {path}: cannot be used ({error})") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,12 +27,22 @@ class StepDone:
     chunks: int
     step: int  # steps done in it, from 1
     steps: int
-    denoised: Tensor  # (1, C, T, h, w) latents: the current guess at the finished chunk, for a preview
+    preview: Callable[[], Tensor]  # makes a frame (H, W, 3) uint8 of the clip as it looks now; of the newest event only
     checkpoint: Checkpoint
 
     @property
     def progress(self) -> float:
         return (self.chunk + self.step / (self.steps + 1)) / self.chunks  # decoding counts as one more step
+
+
+@dataclass(frozen=True, slots=True)
+class Traded:
+    """The cap came near: a chunk gets fewer steps than it was to have."""
+
+    chunk: int  # from 0
+    steps_before: int
+    steps: int  # as many as it will have
+    progress: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,4 +68,4 @@ class Done:
         return 1.0
 
 
-Event = TextEncoded | StepDone | ChunkDone | Done
+Event = TextEncoded | Traded | StepDone | ChunkDone | Done

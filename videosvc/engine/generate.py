@@ -3,79 +3,110 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Generator
-from dataclasses import replace
+import time
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from videosvc.engine.budget import Budget
 from videosvc.engine.checkpoint import Checkpoint
-from videosvc.engine.events import ChunkDone, Done, Event, StepDone, TextEncoded
+from videosvc.engine.costs import ComputeCap
+from videosvc.engine.events import ChunkDone, Done, Event, StepDone, TextEncoded, Traded
 from videosvc.engine.meter import Meter
 from videosvc.engine.mux import Mp4Writer
 from videosvc.engine.plan import Plan
 from videosvc.errors import GenerationError
 from videosvc.families.base import Clip, Family
-from videosvc_samplers import SamplerState, flow_sigmas, get_sampler
+from videosvc_samplers import SamplerState, flow_map, flow_sigmas, get_sampler
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """What stays the same while one clip is made."""
+
+    plan: Plan
+    clip: Clip
+    start: Checkpoint
+    chunks: int
+    meter: Meter
+    budget: Budget
 
 
 class Engine:
     """Runs plans on one loaded model, one at a time."""
 
-    def __init__(self, family: Family) -> None:
+    def __init__(self, family: Family, clock: Callable[[], float] = time.perf_counter) -> None:
+        """`clock`: in seconds, what compute is counted with."""
         self.family = family
+        self._clock = clock
 
     @torch.inference_mode()
     def run(
-        self, plan: Plan, output: Path, resume_from: Checkpoint | None = None
+        self,
+        plan: Plan,
+        output: Path,
+        resume_from: Checkpoint | None = None,
+        cap: ComputeCap | None = None,
     ) -> Generator[Event, None, None]:
         """Makes the clip chunk by chunk, each one decoded and muxed as it lands, and yields what happens.
 
         To cancel, close the iterator: nothing is left behind. Resumed from the checkpoint of any step or chunk, the
-        file is bit for bit what it would have been; finished chunks are decoded again, not denoised. Raises
-        UserError (output, prompt), GenerationError, ValueError (a checkpoint of another plan or model).
+        file is bit for bit what it would have been (if no cap shortens it); finished chunks are decoded again, not
+        denoised. When `cap` comes near, a chunk lands by one jump from where it is and later ones get fewer steps.
+        Raises UserError (output, prompt), GenerationError, ComputeCapExceeded (one of these: not even that fits),
+        ValueError (a checkpoint of another plan or model).
         """
         family = self.family
         start = resume_from or Checkpoint(plan, family.model_hash, finished=(), sampler=None, spent={})
         if (start.plan, start.model_hash) != (plan, family.model_hash):
             raise ValueError("resume_from: the checkpoint is of another plan or model")
-        meter = Meter(family.device, resume_from.spent if resume_from is not None else None)
         chunks = family.spec.chunks(plan.frames)
+        cap = cap or ComputeCap.none(len(chunks))
+        costs = cap.costs
+        spent = resume_from.spent if resume_from is not None else None
+        meter = Meter(family.device, spent, cap.max_compute_s, self._clock)
+        budget = Budget(meter, cap)
         finished: tuple[Tensor, ...] = ()
+        steps: tuple[int, ...] = ()
         written = 0
         with Mp4Writer(output, plan.width, plan.height, plan.fps) as video:
-            with meter.stage("text"):
+            with budget.piece("text", costs.text_s, again=resume_from is not None):
                 guided = plan.guidance_scale > 1.0
                 text = family.encode_text(plan.prompt, (plan.negative_prompt or "") if guided else None)
                 clip = family.open_clip(plan.width, plan.height, text, plan.guidance_scale)
             yield TextEncoded(text.unknown_words)
+            run = _Run(plan, clip, start, len(chunks), meter, budget)
 
             for chunk, size in enumerate(chunks):
-                if chunk < len(start.finished):
-                    latents = start.finished[chunk].to(family.device)
+                again = chunk < len(start.finished)
+                if again:
+                    latents, taken = start.finished[chunk].to(family.device), start.steps[chunk]
                 else:
                     state = self._start(plan, chunk, size, start)
-                    latents = yield from self._denoise(plan, clip, state, finished, len(chunks), meter)
+                    latents, taken = yield from self._denoise(run, state, finished, steps)
                 first_latent = sum(chunks[:chunk])
-                finished = (*finished, latents)
+                finished, steps = (*finished, latents), (*steps, taken)
                 if chunk + 1 < len(chunks):
-                    with meter.stage("denoise"):
+                    with budget.piece("denoise", costs.chunks[chunk].append_s, again):
                         clip.append(latents)
-                with meter.stage("decode"):
+                with budget.piece("decode", costs.chunks[chunk].decode_s, again):
                     frames = clip.decode(latents)
                 assert len(frames) == family.spec.frames_of(first_latent, size)
-                with meter.stage("mux"):
+                with budget.piece("mux", costs.chunks[chunk].mux_s, again):
                     video.write(frames[: plan.frames - written])
                 written = min(written + len(frames), plan.frames)
-                done = Checkpoint(plan, family.model_hash, finished, None, meter.spent)
-                if chunk < len(start.finished):  # landed again: what follows it is known already
+                done = Checkpoint(plan, family.model_hash, finished, None, meter.spent, steps)
+                if again:  # what follows it is known already
                     done = replace(start, spent=meter.spent)
                 yield ChunkDone(chunk, len(chunks), written, plan.frames, done)
 
-            with meter.stage("mux"):
+            with budget.piece("mux", costs.finish_s):
                 video.finish()
-        yield Done(output, meter.receipt())
+        yield Done(output, meter.receipt(steps))
 
     def _start(self, plan: Plan, chunk: int, latents: int, start: Checkpoint) -> SamplerState:
         """Where a chunk of `latents` begins: at the checkpoint if that was in it, else at noise."""
@@ -90,27 +121,39 @@ class Engine:
         return SamplerState.start(noise, _seed(plan.seed, chunk, "sampler"))
 
     def _denoise(
-        self,
-        plan: Plan,
-        clip: Clip,
-        state: SamplerState,
-        finished: tuple[Tensor, ...],
-        chunks: int,
-        meter: Meter,
-    ) -> Generator[Event, None, Tensor]:
-        """Takes one chunk from `state` to its end, an event a step; returns its latents."""
-        chunk = len(finished)
-        steps = get_sampler(plan.sampler)(clip.denoise, state, flow_sigmas(plan.steps, self.family.shift))
-        while state.step < plan.steps:
-            with meter.stage("denoise"):
-                state = next(steps)
+        self, run: _Run, state: SamplerState, finished: tuple[Tensor, ...], taken: tuple[int, ...]
+    ) -> Generator[Event, None, tuple[Tensor, int]]:
+        """Takes one chunk from `state` to its end, an event a step; returns its latents and steps.
+
+        `taken`: the steps of each finished chunk. What the cap cuts short goes on by jumps of the flow map, which
+        may be of any number.
+        """
+        plan, budget, chunk = run.plan, run.budget, len(finished)
+        steps = run.start.steps[chunk] if state.step > 0 else budget.steps_for(chunk, plan.steps)
+        if state.step == 0 and steps < plan.steps:
+            yield Traded(chunk, plan.steps, steps, chunk / run.chunks)
+        sigmas = flow_sigmas(steps, self.family.shift)
+        sampler = get_sampler(plan.sampler if steps == plan.steps else "flow_map")(run.clip.denoise, state, sigmas)
+        while state.step < steps:
+            if state.step + 1 < steps and not budget.allows_step(chunk, state.step):
+                here = (chunk + state.step / (steps + 1)) / run.chunks
+                yield Traded(chunk, steps, state.step + 1, here)
+                steps = state.step + 1
+                sampler = flow_map(run.clip.denoise, state, (*sigmas[:steps], 0.0))
+            if state.step + 1 == steps:
+                budget.require_landing(chunk)
+            with budget.piece("denoise", budget.costs.chunks[chunk].step_s):
+                state = next(sampler)
                 finite = bool(state.latents.isfinite().all())
             if not finite:
                 raise GenerationError(f"step {state.step} of chunk {chunk + 1}: latents are not finite")
             assert state.denoised is not None
-            checkpoint = Checkpoint(plan, self.family.model_hash, finished, state, meter.spent)
-            yield StepDone(chunk, chunks, state.step, plan.steps, state.denoised, checkpoint)
-        return state.latents
+            checkpoint = Checkpoint(
+                plan, self.family.model_hash, finished, state, run.meter.spent, (*taken, steps)
+            )
+            preview = partial(run.clip.preview, state.denoised)
+            yield StepDone(chunk, run.chunks, state.step, steps, preview, checkpoint)
+        return state.latents, steps
 
 
 def _seed(seed: int, chunk: int, purpose: str) -> int:

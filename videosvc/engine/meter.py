@@ -1,10 +1,16 @@
-"""Where a job's time goes."""
+"""Where a job's time goes.
+
+Compute is counted in wall seconds between moments at which the device stands still: for so long it is held, and
+nobody else can have it. On a GPU this is what a pair of CUDA events around each piece would give, plus the gaps in
+which the device waits for the host, which its owner pays for as well.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +26,8 @@ class ComputeReceipt:
     by_stage: Mapping[str, float]
     device: str
     resumed: bool
+    steps: tuple[int, ...] = ()  # that each chunk really took
+    wasted_s: float = 0.0  # done again after a resume, or beyond a cap: on the house
 
     @property
     def compute_seconds(self) -> float:
@@ -31,33 +39,57 @@ class ComputeReceipt:
             "by_stage": {stage: round(seconds, 4) for stage, seconds in self.by_stage.items()},
             "device": self.device,
             "resumed": self.resumed,
+            "wasted_compute_seconds": round(self.wasted_s, 4),
         }
 
 
 class Meter:
-    """Adds up wall seconds by stage. Time outside any, such as a consumer's, is not counted."""
+    """Adds up seconds by stage. Time outside any, such as a consumer's, is not counted."""
 
-    def __init__(self, device: torch.device, spent: Mapping[str, float] | None = None) -> None:
-        """`spent`: seconds by stage of an earlier run that this one continues."""
+    def __init__(
+        self,
+        device: torch.device,
+        spent: Mapping[str, float] | None = None,
+        limit_s: float = math.inf,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        """`spent`: seconds by stage of an earlier run that this one continues; beyond `limit_s` they are wasted."""
         self._device = device
         self._resumed = spent is not None
         self._seconds = dict.fromkeys(STAGES, 0.0) | dict(spent or {})
+        self._limit_s = limit_s
+        self._wasted_s = 0.0
+        self._clock = clock
 
     @contextlib.contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        start = time.perf_counter()
+    def stage(self, name: str, again: bool = False) -> Iterator[None]:
+        """Counts what happens within. `again`: it was counted before a resume, and now is wasted."""
+        start = self._clock()
         try:
             yield
             if self._device.type == "cuda":
                 torch.cuda.synchronize(self._device)  # else the next stage would pay for this one's kernels
         finally:
-            self._seconds[name] += time.perf_counter() - start
+            elapsed = self._clock() - start
+            # Budget lets nothing begin that may come so far; should a machine stall all the same, we pay for it.
+            counted = 0.0 if again else min(elapsed, max(0.0, self._limit_s - self.total_s))
+            self._seconds[name] += counted
+            self._wasted_s += elapsed - counted
 
     @property
     def spent(self) -> dict[str, float]:
         """Seconds by stage so far, a copy."""
         return dict(self._seconds)
 
-    def receipt(self) -> ComputeReceipt:
-        name = torch.cuda.get_device_name(self._device) if self._device.type == "cuda" else self._device.type
-        return ComputeReceipt(self.spent, name, self._resumed)
+    @property
+    def total_s(self) -> float:
+        return sum(self._seconds.values())
+
+    def receipt(self, steps: tuple[int, ...] = ()) -> ComputeReceipt:
+        """`steps`: how many each chunk took."""
+        return ComputeReceipt(self.spent, device_label(self._device), self._resumed, steps, self._wasted_s)
+
+
+def device_label(device: torch.device) -> str:
+    """The name a device has in receipts, prices and calibrations."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 
@@ -48,3 +49,15 @@ class Plan:
             "model": self.model,
             "traded": [],
         }
+
+    def fields(self) -> dict[str, Any]:
+        """Everything in it, for JSON; `parse` makes the same plan of it."""
+        return asdict(self)
+
+    @staticmethod
+    def parse(values: Mapping[str, Any]) -> Plan:
+        """Reads what `fields` gave. Raises ValueError naming the fields that are missing or unknown."""
+        known = {field.name for field in fields(Plan)}
+        if odd := known ^ set(values):
+            raise ValueError(f"plan: {', '.join(sorted(odd))}: missing or unknown")
+        return Plan(**values)

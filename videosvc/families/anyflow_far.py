@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from videosvc.errors import ModelError
-from videosvc.families.base import Clip, Family, LatentSpec, TextEmbeds
+from videosvc.families.base import Clip, Family, TextEmbeds
 from videosvc.families.checks import model_hash, read_json, weight_files
 from videosvc.families.decoder import CausalConvStream, DecoderStream, WanStream
 from videosvc.families.far_clip import FarClip
 from videosvc.families.far_forward import FarForward
+from videosvc.families.latent_spec import LatentSpec
 from videosvc.families.prompt_encoder import PromptEncoder
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ class AnyFlowFAR(Family):
             self._load_tokenizer(folder / "tokenizer"), self._load(UMT5EncoderModel, folder / "text_encoder")
         )
         self._forward = FarForward(transformer)
-        self.spec = _latent_spec(transformer.config, self._vae)
+        self.spec = LatentSpec.of_anyflow(transformer.config, self._vae.config)
         statistics = torch.tensor([self._vae.config.latents_mean, self._vae.config.latents_std])
         self._mean, self._std = statistics[:, None, :, None, None, None].to(device, dtype)
 
@@ -154,20 +155,3 @@ def _no_progress_bar() -> Iterator[None]:
     finally:
         if shown:
             logging.enable_progress_bar()
-
-
-def _latent_spec(transformer: Any, vae: Any) -> LatentSpec:
-    """Read from the configurations; the chunks from the partition the transformer was trained for."""
-    partition = transformer.chunk_partition
-    spatial, temporal = vae.config.scale_factor_spatial, vae.config.scale_factor_temporal
-    chunk = max(partition)
-    return LatentSpec(
-        channels=transformer.in_channels,
-        spatial=spatial,
-        temporal=temporal,
-        first_frames=temporal if vae.config._class_name == "CausalConvAutoencoder" else 1,
-        first_chunk=partition[0],
-        chunk=chunk,
-        short_last_chunk=partition[-1] < chunk,
-        grid=spatial * transformer.patch_size[1],
-    )

@@ -8,39 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-
-@dataclass(frozen=True, slots=True)
-class LatentSpec:
-    """How a model cuts a clip into latents and chunks.
-
-    A latent stands for `temporal` frames, the first one for `first_frames`, and for squares of `spatial`
-    pixels a side.
-    """
-
-    channels: int
-    spatial: int
-    temporal: int
-    first_frames: int  # 1 for Wan's autoencoder, `temporal` for the bundled one
-    first_chunk: int  # latents in the first chunk: 1 in the published AnyFlow-FAR checkpoints
-    chunk: int  # latents in each later chunk
-    short_last_chunk: bool  # whether the model was trained to end on a chunk shorter than that
-    grid: int  # width and height in pixels must be multiples of this
-
-    def chunks(self, frames: int) -> tuple[int, ...]:
-        """Latents of each chunk, enough to cover `frames`; what they decode to beyond that is trimmed."""
-        left = 1 + max(0, -(-(frames - self.first_frames) // self.temporal))
-        sizes: list[int] = []
-        while left > 0:
-            size = self.chunk if sizes else self.first_chunk
-            sizes.append(min(size, left) if self.short_last_chunk else size)
-            left -= size
-        return tuple(sizes)
-
-    def frames_of(self, first_latent: int, latents: int) -> int:
-        """Frames that `latents` latents from number `first_latent` of the clip on decode to."""
-        if latents == 0:
-            return 0
-        return latents * self.temporal - (self.temporal - self.first_frames if first_latent == 0 else 0)
+from videosvc.families.latent_spec import LatentSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +37,10 @@ class Clip(ABC):
     @abstractmethod
     def decode(self, latents: Tensor) -> Tensor:
         """The clip's next latents `(1, C, T', h, w)` to frames `(T, H, W, 3)`, uint8, on the CPU."""
+
+    @abstractmethod
+    def preview(self, latents: Tensor) -> Tensor:
+        """One frame `(H, W, 3)`, uint8, on the CPU, of what `decode` would give now. Changes no state."""
 
 
 class Family(ABC):

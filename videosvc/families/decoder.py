@@ -23,6 +23,10 @@ class DecoderStream(ABC):
     def decode(self, z: Tensor) -> Tensor:
         """The next latents `(B, z_dim, T, h, w)`, not normalised, to frames `(B, 3, T', H, W)` in [-1, 1]."""
 
+    @abstractmethod
+    def peek(self, z: Tensor) -> Tensor:
+        """The frames that `decode` would give for the first latent of `z`, which is then still to be decoded."""
+
 
 class WanStream(DecoderStream):
     """diffusers' `AutoencoderKLWan`: the first latent gives one frame, each later one four."""
@@ -34,14 +38,25 @@ class WanStream(DecoderStream):
         self._at_start = True
 
     def decode(self, z: Tensor) -> Tensor:
-        vae = self._vae
         frames: list[Tensor] = []
-        for latent in vae.post_quant_conv(z).split(1, dim=2):
-            frames.append(
-                vae.decoder(latent, feat_cache=self._features, feat_idx=[0], first_chunk=self._at_start)
-            )
+        for latent in self._vae.post_quant_conv(z).split(1, dim=2):
+            frames.append(self._decode_latent(latent, self._features))
             self._at_start = False
-        video = torch.cat(frames, dim=2)
+        return self._finish(torch.cat(frames, dim=2))
+
+    def peek(self, z: Tensor) -> Tensor:
+        # The decoder puts new tensors into the list and never writes to those in it.
+        features = list(self._features)
+        return self._finish(self._decode_latent(self._vae.post_quant_conv(z[:, :, :1]), features))
+
+    def _decode_latent(self, latent: Tensor, features: list[Any]) -> Tensor:
+        frames: Tensor = self._vae.decoder(
+            latent, feat_cache=features, feat_idx=[0], first_chunk=self._at_start
+        )
+        return frames
+
+    def _finish(self, video: Tensor) -> Tensor:
+        vae = self._vae
         if vae.config.patch_size is not None:
             from diffusers.models.autoencoders import autoencoder_kl_wan
 
@@ -58,6 +73,10 @@ class CausalConvStream(DecoderStream):
 
     def decode(self, z: Tensor) -> Tensor:
         video, self._state = self._vae.decode_chunk(z, self._state)
+        return video.clamp(-1.0, 1.0)
+
+    def peek(self, z: Tensor) -> Tensor:
+        video, _ = self._vae.decode_chunk(z[:, :, :1], self._state)
         return video.clamp(-1.0, 1.0)
 
 

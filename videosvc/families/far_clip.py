@@ -88,7 +88,14 @@ class FarClip(Clip):
         self._rotation = None
 
     def decode(self, latents: Tensor) -> Tensor:
-        return to_frames(self._decoder.decode(latents.to(self._std.dtype) * self._std + self._mean))
+        return to_frames(self._decoder.decode(self._denormalised(latents)))
+
+    @torch.inference_mode()  # its caller stands outside the loop, which has that mode on
+    def preview(self, latents: Tensor) -> Tensor:
+        return to_frames(self._decoder.peek(self._denormalised(latents)))[-1]
+
+    def _denormalised(self, latents: Tensor) -> Tensor:
+        return latents.to(self._std.dtype) * self._std + self._mean
 
     @property
     def cache_bytes(self) -> int:

@@ -45,10 +45,8 @@ class PromptEncoder:
         tokens: list[int] = self._tokenizer(text)["input_ids"]
         length, room = len(tokens), self.max_tokens - len(tokens)
         if room < 0:
-            name = "PROMPT" if param == "prompt" else "--negative-prompt"
-            raise UserError(
-                f"{name}: {length} tokens; the model reads at most {self.max_tokens}", param=param
-            )
+            message = f"{param}: {length} tokens; the model reads at most {self.max_tokens}"
+            raise UserError(message, param=param)
         # The encoder gets the padding too, masked, as the stock pipeline does it: other shapes, other
         # roundings.
         padded = torch.tensor([tokens + [self._tokenizer.pad_token_id] * room], device=self._encoder.device)

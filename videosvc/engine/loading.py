@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from videosvc.config.models import ModelEntry
@@ -11,6 +12,8 @@ if TYPE_CHECKING:
     import torch
 
     from videosvc.engine.generate import Engine
+
+NVIDIA_DRIVER = Path("/proc/driver/nvidia")
 
 
 def pick_device(name: str) -> torch.device:
@@ -26,6 +29,18 @@ def pick_device(name: str) -> torch.device:
             allowed = ", ".join(["auto", "cpu", *(f"cuda:{index}" for index in range(count))])
             raise ConfigError(f"VIDEOSVC_DEVICE: there is no {name}; there are {allowed}", param="device")
     return device
+
+
+def device_name(setting: str) -> str:
+    """The name in prices and calibrations of the device that `setting` picks; torch is loaded only if it may be a GPU.
+
+    Raises ConfigError if there is no such GPU.
+    """
+    if setting == "cpu" or (setting == "auto" and not NVIDIA_DRIVER.exists()):
+        return "cpu"
+    from videosvc.engine.meter import device_label
+
+    return device_label(pick_device(setting))
 
 
 def open_engine(entry: ModelEntry, device_name: str) -> Engine:

@@ -1,0 +1,96 @@
+"""A linear layer in int8 both ways: weights per output channel, activations per token as they come (W8A8 dynamic).
+
+The product of codes is exact (int32), so all its error is that of the two quantisations. LLM.int8, arXiv 2208.07339,
+without its outlier columns: which layers stand this is measured (`sensitivity.py`).
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from videosvc_kernels.quantize import LARGEST, Int8Rows, dequantize_rows, quantize_rows
+
+MAX_IN_FEATURES = (2**31 - 1) // LARGEST**2  # more could overflow int32
+GPU_ROWS, GPU_MULTIPLE = 17, 8  # cuBLASLt takes no fewer rows, and only sides in such multiples
+
+
+class Int8Linear(nn.Module):
+    """`nn.Linear` with int8 weights. Any float type in, the same out."""
+
+    codes: Tensor
+    scale: Tensor
+    bias: Tensor | None
+
+    def __init__(self, weight: Int8Rows, bias: Tensor | None) -> None:
+        """`weight`: `(N, K)` codes. Raises ValueError if a product of them could overflow."""
+        super().__init__()
+        self.out_features, self.in_features = weight.codes.shape
+        if self.in_features > MAX_IN_FEATURES:
+            raise ValueError(f"in_features: {self.in_features} is more than int32 holds, {MAX_IN_FEATURES}")
+        self.register_buffer("codes", weight.codes)
+        self.register_buffer("scale", weight.scale)
+        self.register_buffer("bias", None if bias is None else bias.detach())
+
+    @staticmethod
+    def of(linear: nn.Linear) -> Int8Linear:
+        """Quantises a layer's weights; its bias is shared."""
+        return Int8Linear(quantize_rows(linear.weight.detach()), linear.bias)
+
+    @property
+    def weight(self) -> Int8Rows:
+        return Int8Rows(self.codes, self.scale)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(..., K)` to `(..., N)`."""
+        rows = quantize_rows(x.reshape(-1, self.in_features))
+        multiply = int8_product if x.device.type == "cpu" else padded_int8_product
+        y = multiply(rows.codes, self.codes) * rows.scale[:, None] * self.scale
+        if self.bias is not None:
+            y = y + self.bias
+        return y.to(x.dtype).reshape(*x.shape[:-1], self.out_features)
+
+    def extra_repr(self) -> str:
+        return f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"
+
+
+def int8_product(a: Tensor, b: Tensor) -> Tensor:
+    """`(M, K)` times the transpose of `(N, K)`, int8, to `(M, N)` int32, exactly. On the CPU any sizes will do."""
+    return torch._int_mm(a, b.t())
+
+
+def padded_int8_product(a: Tensor, b: Tensor) -> Tensor:
+    """The same from tensors that are padded with zeros, where need be, to sizes that a GPU's product takes."""
+    (m, k), n = a.shape, b.shape[0]
+    inner, columns, rows = -k % GPU_MULTIPLE, -n % GPU_MULTIPLE, max(0, GPU_ROWS - m)
+    if inner or rows:
+        a = F.pad(a, (0, inner, 0, rows))
+    if inner or columns:
+        b = F.pad(b, (0, inner, 0, columns))
+    return torch._int_mm(a, b.t())[:m, :n]
+
+
+def int8_linear_reference(x: Tensor, weight: Int8Rows, bias: Tensor | None) -> Tensor:
+    """What `Int8Linear` computes, in float64 from the codes on."""
+    rows = quantize_rows(x)
+    y = dequantize_rows(rows, torch.float64) @ dequantize_rows(weight, torch.float64).T
+    return y if bias is None else y + bias.double()
+
+
+@cache
+def int8_refusal(device: torch.device) -> str | None:
+    """Why `Int8Linear` cannot run on `device`, in one line; None if it can. It is tried, not looked up."""
+    # Sums of products this large overflow the 16 bits in which processors of before VNNI add pairs of them.
+    a = torch.full((GPU_ROWS, 64), LARGEST, dtype=torch.int8, device=device)
+    b = torch.full((GPU_MULTIPLE, 64), -LARGEST, dtype=torch.int8, device=device)
+    try:
+        product = padded_int8_product(a, b)
+    except (RuntimeError, NotImplementedError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        return f"{device} has no int8 matrix product ({reason})"
+    if not bool((product == -64 * LARGEST**2).all()):
+        return f"the int8 matrix product of {device} overflows"
+    return None

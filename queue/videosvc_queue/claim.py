@@ -1,0 +1,54 @@
+"""Taking the fairest job."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy import func, select
+
+from videosvc_queue.database import Database
+from videosvc_queue.fair_share import FAIR_ORDER, advance
+from videosvc_queue.job import Claim, Status
+from videosvc_queue.rows import JOB_COLUMNS, to_job
+from videosvc_queue.tables import jobs, tenants
+from videosvc_queue.transitions import move
+
+
+class Claiming(Database):
+    def claim(self, routes: Sequence[str], worker: str) -> Claim | None:
+        """The fairest queued job of these routes whose tenant has not its `max_concurrent` in progress already.
+
+        It is `worker`'s as long as its heartbeat goes on (`beat`), under the claim's fence.
+        """
+        now = self._clock()
+        busy_tenants = (
+            select(jobs.c.tenant)
+            .join(tenants, tenants.c.name == jobs.c.tenant)
+            .where(jobs.c.status == Status.IN_PROGRESS)
+            .group_by(jobs.c.tenant, tenants.c.max_concurrent)
+            .having(func.count() >= tenants.c.max_concurrent)
+        )
+        fairest = (
+            select(jobs.c.id)
+            .where(jobs.c.status == Status.QUEUED, jobs.c.route.in_(routes), jobs.c.tenant.not_in(busy_tenants))
+            .order_by(*FAIR_ORDER)
+            .limit(1)
+            .with_for_update(skip_locked=True)  # PostgreSQL: past a job that is being cancelled
+        )
+        take = (
+            move(Status.QUEUED, Status.IN_PROGRESS)
+            .where(jobs.c.id == fairest.scalar_subquery())
+            .values(
+                worker=worker,
+                fence=jobs.c.fence + 1,
+                attempts=jobs.c.attempts + 1,
+                started_at=func.coalesce(jobs.c.started_at, now),
+            )
+            .returning(*JOB_COLUMNS, jobs.c.virtual_start)
+        )
+        with self._write(lock="claim") as sql:  # one at a time, for max_concurrent to hold
+            taken = sql.execute(take).one_or_none()
+            if taken is None:
+                return None
+            advance(sql, routes, taken.tier, taken.virtual_start)
+            return Claim(to_job(taken), taken.fence)

@@ -1,0 +1,90 @@
+"""What a handler says and hears while its job runs."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from videosvc_queue.drain import Drain
+from videosvc_queue.events import EventBus
+from videosvc_queue.job import Beat, Claim
+from videosvc_queue.store import Store
+
+log = logging.getLogger(__name__)
+
+
+class Cancelled(Exception):
+    """The tenant wants the job no more: return an Outcome CANCELLED with the charge for what ran."""
+
+
+class LeaseLost(Exception):
+    """The job is another worker's by now: write nothing more, anywhere."""
+
+
+class Draining(Exception):
+    """The worker stops and the job will not end in time: save a checkpoint, then raise GiveBack."""
+
+
+class GiveBack(Exception):
+    """Raised by a handler: the job goes back to the queue, and another attempt goes on with it."""
+
+    def __init__(self, wasted_s: float = 0.0) -> None:
+        """`wasted_s`: compute of this attempt that will have to be done again."""
+        super().__init__(f"{wasted_s} s of compute to do again")
+        self.wasted_s = wasted_s
+
+
+class Context:
+    """One attempt at one job. A database or Redis that does not answer stops no step: the fence guards the end."""
+
+    def __init__(self, store: Store, bus: EventBus, claim: Claim, drain: Drain) -> None:
+        self.job_id = claim.job.id
+        self.fence = claim.fence    # part of the place of this attempt's artifacts
+        self.attempt = claim.job.attempts  # 1 for the first
+        self._store = store
+        self._bus = bus
+        self._drain = drain
+
+    def check(self, remaining_s: float | None = None) -> None:
+        """To be asked before every step. `remaining_s`: seconds the job still needs, if that can be told; when the
+        worker is to stop, a job that ends soon enough goes on. Raises Cancelled, LeaseLost or Draining."""
+        try:
+            answer = self._store.check(self.job_id, self.fence)
+        except SQLAlchemyError as error:
+            answer = self._unanswered(error)
+        self._obey(answer, remaining_s)
+
+    def beat(
+        self,
+        progress: int | None = None,
+        detail: dict[str, Any] | None = None,
+        remaining_s: float | None = None,
+    ) -> None:
+        """`check` that writes as well: `progress` 0 to 100, and what `Job.detail` is from now on."""
+        try:
+            answer = self._store.beat(self.job_id, self.fence, progress=progress, detail=detail)
+        except SQLAlchemyError as error:
+            answer = self._unanswered(error)
+        self._obey(answer, remaining_s)
+
+    def publish(self, kind: str, data: dict[str, Any]) -> None:
+        """An event for those who follow the job: plan, progress or preview; the runner tells of the end."""
+        self._bus.publish(self.job_id, kind, data)
+
+    def preview(self, image: bytes) -> None:
+        """`image`: JPEG, replaces the one before."""
+        self._bus.preview(self.job_id, image)
+
+    def _unanswered(self, error: SQLAlchemyError) -> Beat:
+        log.warning("job %s goes on, though the database does not answer: %s", self.job_id, error)
+        return Beat.CONTINUE
+
+    def _obey(self, answer: Beat, remaining_s: float | None) -> None:
+        if answer is Beat.LOST:
+            raise LeaseLost(self.job_id)
+        if answer is Beat.CANCEL:
+            raise Cancelled(self.job_id)
+        if self._drain.requested and (remaining_s is None or remaining_s > self._drain.left_s):
+            raise Draining(self.job_id)

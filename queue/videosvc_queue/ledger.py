@@ -1,0 +1,86 @@
+"""Money: what is held for jobs, and charged at their end. Each job has one hold, then one charge and one release."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+
+from sqlalchemy import Connection, func, insert, select
+
+from videosvc_queue.database import Database
+from videosvc_queue.job import Job, Status
+from videosvc_queue.tables import jobs, ledger
+from videosvc_queue.tiers import Tier
+
+
+@dataclass(frozen=True, slots=True)
+class UsageRow:
+    """What a tenant's jobs that ended on one day took."""
+
+    day: str  # UTC: 2026-11-21
+    route: str
+    tier: Tier
+    jobs: int
+    compute_s: float
+    charged_usd: Decimal
+
+
+class Ledger(Database):
+    def usage(self, tenant: str, from_s: float, to_s: float) -> list[UsageRow]:
+        """From Unix second `from_s` to before `to_s`, oldest day first."""
+        charges = (
+            select(
+                ledger.c.day,
+                jobs.c.route,
+                jobs.c.tier,
+                func.count().label("jobs"),
+                func.sum(ledger.c.compute_s).label("compute_s"),
+                func.sum(ledger.c.amount_usd).label("charged_usd"),
+            )
+            .join(jobs, jobs.c.id == ledger.c.job_id)
+            .where(ledger.c.tenant == tenant, ledger.c.kind == "charge")
+            .where(ledger.c.created_at >= from_s, ledger.c.created_at < to_s)
+            .group_by(ledger.c.day, jobs.c.route, jobs.c.tier)
+            .order_by(ledger.c.day, jobs.c.route, jobs.c.tier)
+        )
+        with self._read() as sql:
+            return [UsageRow(**row._mapping) for row in sql.execute(charges)]
+
+    def spent_today(self, tenant: str) -> Decimal:
+        """USD charged since midnight UTC, and held for jobs not yet at their end."""
+        with self._read() as sql:
+            return spent_on(sql, tenant, self._clock())
+
+
+def spent_on(sql: Connection, tenant: str, now: float) -> Decimal:
+    """`Ledger.spent_today`, for the day of `now`."""
+    charged = select(func.coalesce(func.sum(ledger.c.amount_usd), Decimal(0))).where(
+        ledger.c.tenant == tenant, ledger.c.day == day(now), ledger.c.kind == "charge"
+    )
+    held = select(func.coalesce(func.sum(jobs.c.hold_usd), Decimal(0))).where(
+        jobs.c.tenant == tenant, jobs.c.status.in_([Status.QUEUED, Status.IN_PROGRESS])
+    )
+    spent: Decimal = sql.scalars(charged).one() + sql.scalars(held).one()
+    return spent
+
+
+def hold(sql: Connection, tenant: str, job_id: str, amount_usd: Decimal, now: float) -> None:
+    _enter(sql, tenant, job_id, "hold", amount_usd, 0.0, now)
+
+
+def settle(sql: Connection, job: Job, charge_usd: Decimal, compute_s: float, now: float) -> None:
+    """At a job's end: charges at most what is held, and releases all of it."""
+    _enter(sql, job.tenant, job.id, "charge", min(charge_usd, job.hold_usd), compute_s, now)
+    _enter(sql, job.tenant, job.id, "release", job.hold_usd, 0.0, now)
+
+
+def day(now: float) -> str:
+    return datetime.fromtimestamp(now, UTC).date().isoformat()
+
+
+def _enter(
+    sql: Connection, tenant: str, job_id: str, kind: str, amount_usd: Decimal, compute_s: float, now: float
+) -> None:
+    row = {"tenant": tenant, "job_id": job_id, "kind": kind, "amount_usd": amount_usd, "compute_s": compute_s}
+    sql.execute(insert(ledger), row | {"created_at": now, "day": day(now)})

@@ -1,0 +1,1 @@
+"""Alembic's folder; `Store.migrate` applies what is missing."""

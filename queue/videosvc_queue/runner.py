@@ -1,0 +1,119 @@
+"""One job from claim to end."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any
+
+from sqlalchemy.exc import OperationalError
+
+from videosvc_queue.context import Cancelled, Context, Draining, GiveBack, LeaseLost
+from videosvc_queue.drain import Drain
+from videosvc_queue.events import EventBus
+from videosvc_queue.heartbeat import heartbeat
+from videosvc_queue.job import Claim, Job, Status
+from videosvc_queue.store import Store
+
+log = logging.getLogger(__name__)
+
+BEAT_S = 5.0       # a sixth of the lease
+MAX_ATTEMPTS = 3
+WRITE_TRIES = 30   # of the last write, while the database does not answer: about the time of a lease
+WRITE_PAUSE_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a job ended, and what it costs. All of it is written in one transaction."""
+
+    status: Status                # COMPLETED, FAILED or CANCELLED
+    charge_usd: Decimal           # at most what is held
+    compute_s: float = 0.0        # device-seconds used, for `usage`
+    result: dict[str, Any] = field(default_factory=dict)  # JSON
+    detail: dict[str, Any] | None = None                  # JSON; None leaves it as it is
+    error_code: str | None = None
+    error_message: str | None = None
+    expires_at: float | None = None                       # Unix seconds: artifacts may go then
+
+
+Handler = Callable[[Job, Context], Outcome]
+
+
+def run_one(
+    store: Store,
+    bus: EventBus,
+    handler: Handler,
+    routes: Sequence[str],
+    worker: str,
+    *,
+    drain: Drain | None = None,
+    beat_s: float = BEAT_S,
+    max_attempts: int = MAX_ATTEMPTS,
+) -> Job | None:
+    """Takes the fairest job of `routes` and runs it. Returns it as it was when taken; None: there was none."""
+    drain = drain or Drain()
+    claim = None if drain.requested else store.claim(routes, worker)
+    if claim is None:
+        return None
+    with heartbeat(store, claim, beat_s):
+        outcome = _attempt(store, handler, claim, Context(store, bus, claim, drain), max_attempts)
+        if outcome is not None and _patiently(lambda: _finish(store, claim, outcome)):
+            bus.publish(claim.job.id, outcome.status, {})
+    return claim.job
+
+
+def _attempt(store: Store, handler: Handler, claim: Claim, context: Context, max_attempts: int) -> Outcome | None:
+    """None: the job has not ended here; another attempt goes on with it."""
+    job = claim.job
+    try:
+        return handler(job, context)
+    except LeaseLost:
+        log.warning("job %s was taken from this worker", job.id)
+        return None
+    except Cancelled:
+        return Outcome(Status.CANCELLED, Decimal(0))
+    except (GiveBack, Draining) as stop:
+        wasted_s = stop.wasted_s if isinstance(stop, GiveBack) else 0.0
+        log.info("job %s is given back", job.id)
+    except Exception:
+        log.exception("attempt %d at job %s failed", job.attempts, job.id)
+        if job.attempts >= max_attempts:
+            return Outcome(
+                Status.FAILED, Decimal(0), error_code="internal_error", error_message="the job failed while it ran"
+            )
+        wasted_s = 0.0
+    _patiently(lambda: store.give_back(job.id, claim.fence, wasted_s))
+    return None
+
+
+def _finish(store: Store, claim: Claim, outcome: Outcome) -> bool:
+    finished = store.finish(
+        claim.job.id,
+        claim.fence,
+        outcome.status,
+        result=outcome.result,
+        charge_usd=outcome.charge_usd,
+        compute_s=outcome.compute_s,
+        error_code=outcome.error_code,
+        error_message=outcome.error_message,
+        detail=outcome.detail,
+        expires_at=outcome.expires_at,
+    )
+    if not finished:
+        log.warning("job %s was taken from this worker; its outcome is dropped", claim.job.id)
+    return finished
+
+
+def _patiently(write: Callable[[], bool]) -> bool:
+    """The work is done; a database that is away for a moment must not cost it. Raises OperationalError in the end."""
+    for _ in range(WRITE_TRIES - 1):
+        try:
+            return write()
+        except OperationalError as error:
+            log.warning("the database does not answer: %s", error)
+            time.sleep(WRITE_PAUSE_S)
+    return write()

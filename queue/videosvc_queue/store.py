@@ -1,0 +1,39 @@
+"""The durable queue: everything of it that is in SQL."""
+
+from __future__ import annotations
+
+from videosvc_queue.claim import Claiming
+from videosvc_queue.deliveries import Deliveries
+from videosvc_queue.endings import Endings
+from videosvc_queue.keys import Keys
+from videosvc_queue.lease import Leases
+from videosvc_queue.ledger import Ledger
+from videosvc_queue.lookup import Lookup
+from videosvc_queue.outbox import Outbox
+from videosvc_queue.quotes import Quotes
+from videosvc_queue.retention import Retention
+from videosvc_queue.submit import Submission
+from videosvc_queue.tenants import Tenants
+from videosvc_queue.workers import Workers
+
+
+class Store(
+    Submission,  # submit, replay
+    Lookup,  # get, list, ahead
+    Claiming,  # claim
+    Leases,  # beat, check, give_back, heartbeats, requeue
+    Endings,  # finish, cancel, delete
+    Outbox,  # due_outbox, mark_published, rings_needed
+    Deliveries,  # due_webhooks, webhook_delivered, webhook_failed, disable_webhook
+    Retention,  # expired_artifacts, mark_removed, tidy
+    Ledger,  # usage, spent_today
+    Tenants,  # upsert_tenant, tenant
+    Keys,  # create_key, find_key, list_keys, revoke_key, has_keys
+    Quotes,  # save_quote, get_quote
+    Workers,  # register_worker, forget_worker, live_workers
+):
+    """Jobs, money, tenants and workers in one database (`Database` has opening, closing and `migrate`).
+
+    Every method is one transaction, safe in threads, and raises sqlalchemy.exc.OperationalError if the database cannot
+    be reached or stays locked for 5 seconds.
+    """

@@ -1,0 +1,121 @@
+"""Taking a job in: once for each idempotency key, within its tenant's limits, with its price held."""
+
+from __future__ import annotations
+
+import math
+from decimal import Decimal
+
+from sqlalchemy import Connection, delete, func, insert, select
+
+from videosvc_queue import ledger
+from videosvc_queue.database import Database
+from videosvc_queue.errors import IdempotencyConflict, QueueFull, QuotaExceeded
+from videosvc_queue.fair_share import take_place
+from videosvc_queue.job import Job, NewJob, Status
+from videosvc_queue.outbox import ring
+from videosvc_queue.rows import JOB_COLUMNS, to_job
+from videosvc_queue.tables import idempotency, jobs
+from videosvc_queue.tenants import TenantLimits, find_or_add
+
+KEY_LIFE_S = 24 * 3600
+DAY_S = 24 * 3600
+
+
+class Submission(Database):
+    def submit(self, job: NewJob, limits: TenantLimits) -> tuple[Job, bool]:
+        """The job, and whether it is an earlier one, submitted with the same idempotency key and body.
+
+        A tenant not known yet is added with these limits. Raises QueueFull, QuotaExceeded, IdempotencyConflict.
+        """
+        now = self._clock()
+        with self._write(lock=f"tenant {job.tenant}") as sql:
+            if job.idempotency_key is not None:
+                earlier = _earlier(sql, job.tenant, job.idempotency_key, job.body_hash, now)
+                if earlier is not None:
+                    return earlier, True
+                _remember(sql, job, now)
+            find_or_add(sql, job.tenant, limits, now)
+            _check(sql, job, limits, now)
+            row = to_job(sql.execute(insert(jobs).returning(*JOB_COLUMNS), _row(sql, job, limits, now)).one())
+            ledger.hold(sql, row.tenant, row.id, row.hold_usd, now)
+            ring(sql, row, now)
+            return row, False
+
+    def replay(self, tenant: str, key: str, body_hash: str) -> Job | None:
+        """The job that `submit` would answer for this key, before any work is done. Raises IdempotencyConflict."""
+        with self._read() as sql:
+            return _earlier(sql, tenant, key, body_hash, self._clock())
+
+
+def _earlier(sql: Connection, tenant: str, key: str, body_hash: str | None, now: float) -> Job | None:
+    used = sql.execute(
+        select(idempotency.c.body_hash, *JOB_COLUMNS)
+        .join(jobs, jobs.c.id == idempotency.c.job_id)
+        .where(idempotency.c.tenant == tenant, idempotency.c.key == key)
+        .where(idempotency.c.created_at > now - KEY_LIFE_S)
+    ).one_or_none()
+    if used is None:
+        return None
+    if used.body_hash != body_hash:
+        raise IdempotencyConflict(key)
+    return to_job(used)
+
+
+def _remember(sql: Connection, job: NewJob, now: float) -> None:
+    key = {"tenant": job.tenant, "key": job.idempotency_key}
+    sql.execute(delete(idempotency).filter_by(**key))  # one that is too old
+    sql.execute(insert(idempotency), key | {"body_hash": job.body_hash, "job_id": job.id, "created_at": now})
+
+
+def _check(sql: Connection, job: NewJob, limits: TenantLimits, now: float) -> None:
+    queued = sql.execute(
+        select(func.count(), func.avg(jobs.c.predicted_s)).where(
+            jobs.c.tenant == job.tenant, jobs.c.status == Status.QUEUED
+        )
+    ).one()
+    if queued[0] >= limits.max_queued:
+        raise QueueFull(limits.max_queued, retry_after_s=max(1.0, queued[1] or 0.0))
+    recent = sql.execute(
+        select(func.count(), func.min(jobs.c.created_at)).where(
+            jobs.c.tenant == job.tenant, jobs.c.created_at > now - 60
+        )
+    ).one()
+    if recent[0] >= limits.per_minute:
+        wait_s = 60.0 if recent[1] is None else max(1.0, recent[1] + 60 - now)
+        raise QuotaExceeded("per_minute", f"{limits.per_minute} jobs a minute are the most", wait_s)
+    if limits.usd_per_day is not None:
+        spent = ledger.spent_on(sql, job.tenant, now)
+        if spent + job.hold_usd > limits.usd_per_day:
+            left = max(limits.usd_per_day - spent, Decimal(0))
+            price, rest, limit = (f"{usd.normalize():f}" for usd in (job.hold_usd, left, limits.usd_per_day))
+            message = f"{price} USD are more than the {rest} left of {limit} USD a day"
+            raise QuotaExceeded("usd_per_day", message, math.ceil(DAY_S - now % DAY_S))
+
+
+def _row(sql: Connection, job: NewJob, limits: TenantLimits, now: float) -> dict[str, object]:
+    start, finish = take_place(sql, job, limits.weight)
+    return {
+        "id": job.id,
+        "tenant": job.tenant,
+        "tier": job.tier,
+        "route": job.route,
+        "status": Status.QUEUED,
+        "payload": job.payload,
+        "detail": {},
+        "predicted_s": job.predicted_s,
+        "hold_usd": job.hold_usd,
+        "max_run_s": job.max_run_s,
+        "progress": 0,
+        "attempts": 0,
+        "fence": 0,
+        "wasted_s": 0.0,
+        "created_at": now,
+        "cancel_requested": False,
+        "webhook_url": job.webhook_url,
+        "metadata": dict(job.metadata or {}),
+        "tier_rank": job.tier.priority,
+        "virtual_start": start,
+        "virtual_finish": finish,
+        "beats": 0,
+        "losses": 0,
+    }

@@ -1,0 +1,56 @@
+"""A thread that does one thing again and again."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from types import TracebackType
+
+log = logging.getLogger(__name__)
+
+
+class Ticker:
+    """Calls `tick` every `every_s` seconds, and at once when kicked, from entering to leaving.
+
+    A tick that fails is tried again at the next one: databases and servers come back. The first failure of a row is
+    logged, and the end of the row.
+    """
+
+    def __init__(self, name: str, tick: Callable[[], object], every_s: float) -> None:
+        self._tick = tick
+        self._every_s = every_s
+        self._kicked = threading.Event()
+        self._stopping = False
+        self._failing = False
+        self._thread = threading.Thread(target=self._run, name=f"videosvc-{name}", daemon=True)
+
+    def __enter__(self) -> Ticker:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Waits for the tick that runs."""
+        self._stopping = True
+        self._kicked.set()
+        self._thread.join()
+
+    def kick(self) -> None:
+        """Returns at once; the tick comes in its own thread."""
+        self._kicked.set()
+
+    def _run(self) -> None:
+        while not self._stopping:
+            try:
+                self._tick()
+                if self._failing:
+                    log.warning("%s works again", self._thread.name)
+                self._failing = False
+            except Exception as error:
+                if not self._failing:
+                    log.warning("%s fails, and goes on trying: %s", self._thread.name, error)
+                self._failing = True
+            self._kicked.wait(self._every_s)
+            self._kicked.clear()

@@ -1,0 +1,145 @@
+"""Telling tenants' servers of the end of their jobs: Standard Webhooks, from rows in SQL, for days if need be."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import random
+import ssl
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx
+from standardwebhooks import Webhook as Signer
+
+from videosvc_queue.deliveries import Webhook
+from videosvc_queue.job import Job
+from videosvc_queue.public_address import RefusedAddress, resolve
+from videosvc_queue.store import Store
+from videosvc_queue.ticker import Ticker
+
+log = logging.getLogger(__name__)
+
+TICK_S = 1.0
+TIMEOUT_S = 15.0  # for all of one delivery, the name's resolution included
+# Seconds until the next attempt: 9 of them, over 3 days. Spread by JITTER, so that a receiver that comes back is not
+# met by all at once.
+RETRIES_S = (5, 300, 1800, 7200, 18000, 36000, 50400, 72000, 86400)
+JITTER = 0.2
+GONE = 410
+
+Describe = Callable[[Webhook, Job], dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One delivery, ready to be sent."""
+
+    message: Webhook
+    body: bytes
+    headers: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    status: int | None   # of HTTP; None: there was none
+    error: str | None    # None: delivered
+
+
+class WebhookSender(Ticker):
+    """Any number may run at once."""
+
+    def __init__(
+        self,
+        store: Store,
+        describe: Describe,
+        *,
+        allow_private: bool = False,
+        every_s: float = TICK_S,
+        timeout_s: float = TIMEOUT_S,
+        tls: ssl.SSLContext | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """`describe`: a message's JSON; the same for the same message. `allow_private`: also to addresses that are
+        not public, where all tenants are trusted. `tls`: None trusts the usual authorities. `clock`: Unix seconds."""
+        super().__init__("webhooks", self.tick, every_s)
+        self._store = store
+        self._describe = describe
+        self._allow_private = allow_private
+        self._timeout_s = timeout_s
+        self._tls = tls or ssl.create_default_context()
+        self._clock = clock
+
+    def tick(self) -> None:
+        """Delivers what is due. Raises sqlalchemy.exc.SQLAlchemyError; whatever a receiver does is in its row."""
+        while messages := self._store.due_webhooks(hold_s=4 * self._timeout_s):
+            requests = [request for message in messages if (request := self._request(message)) is not None]
+            for request, answer in zip(requests, asyncio.run(self._send(requests)), strict=True):
+                self._note(request.message, answer)
+
+    def _request(self, message: Webhook) -> Request | None:
+        job = self._store.get(message.job_id)
+        tenant = self._store.tenant(message.tenant)
+        if job is None or tenant is None:
+            self._store.webhook_failed(message.id, "the job was deleted", None)
+            return None
+        body = json.dumps(self._describe(message, job))
+        now = datetime.fromtimestamp(self._clock(), UTC)
+        headers = {
+            "content-type": "application/json",
+            "user-agent": "videosvc-webhooks",
+            "webhook-id": message.id,
+            "webhook-timestamp": str(int(now.timestamp())),
+            "webhook-signature": Signer(tenant.webhook_secret).sign(message.id, now, body),
+        }
+        return Request(message, body.encode(), headers)
+
+    async def _send(self, requests: list[Request]) -> list[Answer]:
+        # No proxies from the environment: they would resolve the name themselves.
+        async with httpx.AsyncClient(verify=self._tls, timeout=None, trust_env=False) as client:
+            return await asyncio.gather(*(self._post(client, request) for request in requests))
+
+    async def _post(self, client: httpx.AsyncClient, request: Request) -> Answer:
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                url = httpx.URL(request.message.url)
+                if url.scheme not in ("http", "https") or not url.host or url.userinfo:
+                    return Answer(None, "the URL must be http or https, with a host, without a password")
+                port = url.port or {"http": 80, "https": 443}[url.scheme]
+                address = await resolve(url.host, port, self._allow_private)
+                # To that very address; the name stays in the Host header and in the certificate's check. Of the
+                # answer the status line and headers are read and no more: httpx bounds those, the timeout the rest.
+                async with client.stream(
+                    "POST",
+                    url.copy_with(host=address),
+                    content=request.body,
+                    headers=request.headers | {"host": url.netloc.decode()},
+                    extensions={"sni_hostname": url.host},
+                    follow_redirects=False,
+                ) as response:
+                    delivered = response.is_success
+                    return Answer(response.status_code, None if delivered else f"answered {response.status_code}")
+        except TimeoutError:
+            return Answer(None, f"no answer within {self._timeout_s:g} s")
+        except (RefusedAddress, httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
+            return Answer(None, str(error) or type(error).__name__)
+
+    def _note(self, message: Webhook, answer: Answer) -> None:
+        if answer.error is None:
+            self._store.webhook_delivered(message.id)
+            return
+        log.info("webhook %s of job %s, attempt %d: %s", message.id, message.job_id, message.attempts, answer.error)
+        if answer.status == GONE:
+            self._store.webhook_failed(message.id, answer.error, None)
+            self._store.disable_webhook(message.tenant, message.url)
+        else:
+            self._store.webhook_failed(message.id, answer.error, self._retry_at(message.attempts))
+
+    def _retry_at(self, attempts: int) -> float | None:
+        if attempts > len(RETRIES_S):
+            return None
+        return self._clock() + RETRIES_S[attempts - 1] * random.uniform(1 - JITTER, 1 + JITTER)

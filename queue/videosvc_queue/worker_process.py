@@ -1,0 +1,159 @@
+"""A Celery worker with one process for one device."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import signal
+import threading
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import billiard
+from celery import signals
+from celery.exceptions import SecurityWarning
+from celery.worker import state
+from kombu.exceptions import OperationalError
+from sqlalchemy.exc import SQLAlchemyError
+
+from videosvc_queue.celery_app import RING, make_celery, queue_name, ring, silent_routes
+from videosvc_queue.context import Context
+from videosvc_queue.drain import Drain
+from videosvc_queue.events import EventBus
+from videosvc_queue.job import Job
+from videosvc_queue.runner import BEAT_S, Handler, Outcome, run_one
+from videosvc_queue.store import Store
+from videosvc_queue.ticker import Ticker
+
+log = logging.getLogger(__name__)
+
+REGISTER_S = 5.0
+GRACE_S = 30.0  # over a job's wall limit before its process is killed: it may be at its landing, or writing files
+DRAIN_GRACE_S = 20.0  # over the time to drain, for a checkpoint, before the process is killed
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerOptions:
+    name: str                  # unique among all workers
+    routes: Sequence[str]
+    device: str                # for people
+    database_url: str
+    redis_url: str
+    drain_s: float = 10.0      # after SIGTERM a job that ends within this time may end; another is given back
+    beat_s: float = BEAT_S
+
+
+def worker_main(options: WorkerOptions, make_handler: Callable[[], Handler]) -> int:
+    """Works until SIGTERM or SIGINT; returns the exit code: 0 stopped, 1 `make_handler` failed.
+
+    Two processes: this one talks to Redis, its child computes, and is born anew when it dies. `make_handler` is called
+    in the child, once; nothing may have used CUDA before, here.
+    """
+    app = make_celery(options.redis_url)
+    broken = multiprocessing.get_context("fork").Value("b", 0)
+    child = Child(options, make_handler, broken)
+    app.task(name=RING)(child.ring)
+
+    def drain(**_: Any) -> None:
+        if state.active_requests:
+            _signal_children(signal.SIGTERM)
+        timer = threading.Timer(options.drain_s + DRAIN_GRACE_S, _signal_children, [signal.SIGKILL])
+        timer.daemon = True
+        timer.start()
+
+    signals.worker_process_init.connect(child.start, weak=False)
+    signals.worker_shutting_down.connect(drain, weak=False)
+    warnings.simplefilter("ignore", SecurityWarning)  # about root: messages are JSON here, and carry no code
+    worker = app.Worker(
+        hostname=options.name,
+        # prefork: solo answers no ping while it computes, and threads cannot be ended when a step hangs.
+        pool="prefork",
+        concurrency=1,
+        queues=[queue_name(route) for route in options.routes],
+        without_gossip=True,   # both wait for other workers, and nobody reads what they say
+        without_mingle=True,
+        loglevel=logging.getLogger().getEffectiveLevel(),
+        quiet=True,
+    )
+    worker.start()
+    _forget(options)
+    return 1 if broken.value else int(worker.exitcode or 0)
+
+
+class Child:
+    """The process that computes."""
+
+    def __init__(self, options: WorkerOptions, make_handler: Callable[[], Handler], broken: Any) -> None:
+        """`broken`: shared with the parent, set if there is no handler to be had."""
+        self._options = options
+        self._make_handler = make_handler
+        self._broken = broken
+
+    def start(self, **_: Any) -> None:
+        """Loads the model, then says that a worker is there."""
+        try:
+            self._handler = self._make_handler()
+        except Exception:
+            log.exception("the worker cannot start")
+            self._broken.value = 1
+            os.kill(os.getppid(), signal.SIGTERM)
+            raise
+        options = self._options
+        self._store = Store(options.database_url)
+        self._bus = EventBus(options.redis_url)
+        self._celery = make_celery(options.redis_url)
+        Ticker("register", self._register, REGISTER_S).__enter__()  # until the process ends
+
+    def ring(self, job_id: str) -> None:
+        """The task: runs the fairest job, which need not be `job_id`."""
+        options = self._options
+        drain = Drain(options.drain_s)
+        # From the parent, or from whoever stops a whole group of processes. Without a job SIGTERM ends the process.
+        before = signal.signal(signal.SIGTERM, lambda *_: drain.request())
+        try:
+            job = run_one(
+                self._store, self._bus, self._within_limit, options.routes, options.name,
+                drain=drain, beat_s=options.beat_s,
+            )  # fmt: skip
+            if job is not None and not drain.requested:
+                self._ring_on()
+        finally:
+            signal.signal(signal.SIGTERM, before)
+
+    def _within_limit(self, job: Job, context: Context) -> Outcome:
+        """The kernel ends this process when the job runs over: not even a step that hangs in native code, holding
+        Python's lock, gets past that. Celery's time_limit is of the bell, and that was another job's, perhaps."""
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.setitimer(signal.ITIMER_REAL, job.max_run_s + GRACE_S)
+        try:
+            return self._handler(job, context)
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+
+    def _ring_on(self) -> None:
+        """For jobs that wait with no bell left: one was lost, or heard while their tenant had enough in progress."""
+        try:
+            backlogs = self._store.rings_needed(self._options.routes)
+            if backlogs and set(silent_routes(self._celery, self._options.routes)) == set(self._options.routes):
+                ring(self._celery, backlogs[0].job_id, backlogs[0].route, backlogs[0].tier)
+        except (OperationalError, SQLAlchemyError) as error:
+            log.warning("no bell for the next job, the reconciler will ring: %s", error)
+
+    def _register(self) -> None:
+        self._store.register_worker(self._options.name, self._options.routes, self._options.device)
+
+
+def _signal_children(number: signal.Signals) -> None:
+    for process in billiard.active_children():
+        os.kill(process.pid, number)
+
+
+def _forget(options: WorkerOptions) -> None:
+    try:
+        with Store(options.database_url) as store:
+            store.forget_worker(options.name)
+    except SQLAlchemyError as error:
+        log.warning("the worker stays in the list for a while: %s", error)

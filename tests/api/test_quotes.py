@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import pytest
+
+from api_service import BALLOON, Api
+
+
+def test_a_quote_runs_nothing_and_says_what_would(api: Api) -> None:
+    with api.client() as client:
+        quote = client.post("/v1/quotes", json=BALLOON).json()
+        assert client.get("/v1/videos").json()["data"] == []
+    assert quote["object"] == "quote" and quote["model"] == "toyworld" and quote["preset"] == "balanced"
+    assert quote["seconds"] == 2.0 and quote["plan"]["size"] == "64x64"
+    assert quote["price_usd"] == pytest.approx(2 * quote["price_per_second_usd"], rel=0.01)
+    assert quote["compute_seconds"] > 0 and quote["eta_seconds"] > 0
+    assert quote["traded"] == [] and len(quote["alternatives"]) >= 1
+
+
+def test_a_video_at_the_price_that_was_quoted(api: Api) -> None:
+    with api.client() as client:
+        quote = client.post("/v1/quotes", json=BALLOON).json()
+        video = client.post("/v1/videos", json={**BALLOON, "quote_id": quote["id"], "metadata": {"a": "b"}}).json()
+        assert video["quote"] == quote
+        other = client.post("/v1/videos", json={**BALLOON, "seconds": "3", "quote_id": quote["id"]})
+    assert (other.status_code, other.json()["error"]["param"]) == (400, "seconds")
+    assert "2.0 was quoted" in other.json()["error"]["message"]
+
+
+def test_the_seed_of_a_quote_is_kept(api: Api) -> None:
+    with api.client() as client:
+        quote = client.post("/v1/quotes", json={"prompt": "a fish"}).json()
+        body = {"prompt": "a fish", "quote_id": quote["id"]}
+        first, second = (client.post("/v1/videos", json=body).json() for _ in range(2))
+    assert first["seed"] == second["seed"], "it is part of what was planned"
+    assert first["id"] != second["id"]
+
+
+def test_an_expired_quote(api: Api) -> None:
+    with api.client() as client:
+        quote = client.post("/v1/quotes", json=BALLOON).json()
+        stored = api.services.store.get_quote(quote["id"], "default")
+        assert stored is not None
+        api.services.store.save_quote("quote_old", "default", stored.body, 1.0)
+        answer = client.post("/v1/videos", json={**BALLOON, "quote_id": "quote_old"})
+        unknown = client.post("/v1/videos", json={**BALLOON, "quote_id": "quote_none"})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (409, "quote_expired")
+    assert answer.json()["error"]["param"] == "quote_id"
+    assert (unknown.status_code, unknown.json()["error"]["param"]) == (400, "quote_id")
+
+
+def test_a_cap_is_traded_for_or_refused(api: Api) -> None:
+    big = {**BALLOON, "preset": "quality"}
+    with api.client() as client:
+        whole = client.post("/v1/quotes", json=big).json()
+        cheaper = whole["price_usd"] * 0.7
+        quote = client.post("/v1/quotes", json={**big, "max_cost_usd": cheaper}).json()
+        assert quote["price_usd"] <= cheaper and quote["traded"] != []
+        refused = client.post("/v1/quotes", json={**big, "max_cost_usd": cheaper, "on_cap": "reject"})
+        hopeless = client.post("/v1/videos", json={**big, "max_cost_usd": 1e-9})
+    for answer in (refused, hopeless):
+        assert (answer.status_code, answer.json()["error"]["code"]) == (422, "cap_too_low")
+        assert answer.json()["error"]["param"] == "max_cost_usd"
+        assert 1e-9 < answer.json()["error"]["cheapest_usd"] <= whole["price_usd"]

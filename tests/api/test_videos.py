@@ -1,0 +1,164 @@
+from __future__ import annotations
+
+import re
+import time
+from pathlib import Path
+
+import pytest
+
+from api_service import BALLOON, RECEIPT, Api, Start
+from videosvc_queue.tenants import TenantLimits
+
+
+def test_a_new_video_is_queued_and_says_all_the_contract_names(api: Api) -> None:
+    with api.client() as client:
+        answer = client.post("/v1/videos", json={**BALLOON, "metadata": {"shelf": "3"}})
+        video = answer.json()
+        assert client.get(f"/v1/videos/{video['id']}").json() == video
+    assert answer.status_code == 200
+    assert re.fullmatch(r"video_[A-Za-z0-9_-]{24}", video["id"])
+    assert video["object"] == "video" and video["status"] == "queued" and video["model"] == "toyworld"
+    assert video["seconds"] == "2" and video["size"] == "64x64" and video["seed"] == 7
+    assert video["progress"] == 0 and video["attempts"] == 0 and video["metadata"] == {"shelf": "3"}
+    assert abs(video["created_at"] - time.time()) < 60
+    assert video["completed_at"] is video["expires_at"] is video["error"] is video["receipt"] is None
+    assert video["prompt"] == BALLOON["prompt"] and video["preset"] == "balanced" and video["tier"] == "interactive"
+    assert video["queue_position"] == 0 and video["eta_seconds"] > 0
+    assert video["plan"]["size"] == "64x64" and video["plan"]["traded"] == []
+    assert video["quote"]["price_usd"] > 0 and video["quote"]["object"] == "quote"
+    assert 200 <= int(answer.headers["openai-poll-after-ms"]) <= 2000
+    assert answer.headers["X-RateLimit-Limit"] == "600" and answer.headers["X-RateLimit-Remaining"] == "599"
+
+
+def test_a_multipart_form_makes_the_same_video(api: Api) -> None:
+    form = {"prompt": (None, "a fish"), "seconds": (None, "1.5"), "seed": (None, "3"), "fps": (None, "4"),
+            "metadata[shelf]": (None, "3"), "metadata[row]": (None, "ä")}  # fmt: skip
+    with api.client() as client:
+        video = client.post("/v1/videos", files=form).json()
+    assert (video["seconds"], video["seed"], video["plan"]["fps"]) == ("1.5", 3, 4)
+    assert video["metadata"] == {"shelf": "3", "row": "ä"}
+
+
+def test_place_and_eta_come_from_the_compute_ahead(api: Api) -> None:
+    first = api.create(seconds="8")
+    second = api.create()
+    assert (first["queue_position"], second["queue_position"]) == (0, 1)
+    assert second["eta_seconds"] == pytest.approx(first["eta_seconds"] + second["quote"]["compute_seconds"], rel=0.02)
+    batch = api.create(tier="batch")
+    assert batch["queue_position"] == 2
+    assert batch["quote"]["price_usd"] < second["quote"]["price_usd"], "batch is cheaper"
+
+
+def test_a_completed_video(api: Api, tmp_path: Path) -> None:
+    api.create()
+    with api.client() as client:
+        answer = client.get(f"/v1/videos/{api.complete(tmp_path)}")
+    video = answer.json()
+    assert (video["status"], video["progress"], video["attempts"]) == ("completed", 100, 1)
+    assert video["receipt"] == RECEIPT and video["expires_at"] == 4_000_000_000
+    assert video["completed_at"] >= video["created_at"]
+    assert video["queue_position"] is video["eta_seconds"] is None
+    assert "openai-poll-after-ms" not in answer.headers
+
+
+@pytest.mark.parametrize("code", ["out_of_memory", "worker_lost", "compute_cap_exceeded", "internal_error"])
+def test_a_failed_video_is_an_answer(code: str, api: Api) -> None:
+    api.create()
+    with api.client() as client:
+        answer = client.get(f"/v1/videos/{api.fail(code, 'so it goes')}")
+    assert answer.status_code == 200
+    assert answer.json()["status"] == "failed"
+    assert answer.json()["error"] == {"code": code, "message": "so it goes"}
+
+
+def test_progress_of_a_running_one(api: Api) -> None:
+    video = api.create()
+    claim = api.claim()
+    plan = video["plan"] | {"steps": 2}
+    api.services.store.beat(claim.job.id, claim.fence, progress=50, detail={"plan": plan})
+    with api.client() as client:
+        running = client.get(f"/v1/videos/{video['id']}").json()
+    assert (running["status"], running["progress"], running["plan"]["steps"]) == ("in_progress", 50, 2)
+    assert running["eta_seconds"] == pytest.approx(video["quote"]["compute_seconds"] / 2, abs=0.02)
+    assert running["queue_position"] is None
+
+
+def test_cancel(api: Api) -> None:
+    waiting, running = api.create(), api.create()
+    with api.client() as client:
+        assert api.claim().job.id == waiting["id"]
+        stopping = client.post(f"/v1/videos/{waiting['id']}/cancel")
+        assert (stopping.status_code, stopping.json()["status"]) == (200, "in_progress"), "until its next step"
+        cancelled = client.post(f"/v1/videos/{running['id']}/cancel").json()
+        assert cancelled["status"] == "cancelled" and cancelled["error"]["code"] == "cancelled"
+        assert client.post(f"/v1/videos/{running['id']}/cancel").json() == cancelled, "twice is no error"
+
+
+def test_delete(api: Api, tmp_path: Path) -> None:
+    api.create()
+    done = api.complete(tmp_path)
+    waiting = api.create()["id"]
+    with api.client() as client:
+        for video_id in (done, waiting):
+            answer = client.delete(f"/v1/videos/{video_id}")
+            assert answer.json() == {"id": video_id, "object": "video.deleted", "deleted": True}
+            assert client.get(f"/v1/videos/{video_id}").status_code == 404
+            assert client.delete(f"/v1/videos/{video_id}").status_code == 404
+        assert client.get("/v1/videos").json()["data"] == []
+    assert api.services.store.claim(["toyworld"], "worker-1") is None, "the waiting one was cancelled"
+
+
+def test_list_by_pages(api: Api) -> None:
+    ids = [api.create()["id"] for _ in range(5)]
+    with api.client() as client:
+        page = client.get("/v1/videos", params={"limit": 2}).json()
+        assert [video["id"] for video in page["data"]] == ids[:2:-1]
+        assert (page["object"], page["first_id"], page["last_id"]) == ("list", ids[4], ids[3])
+        assert page["has_more"] is True
+        rest = client.get("/v1/videos", params={"after": ids[3]}).json()
+        assert [video["id"] for video in rest["data"]] == ids[2::-1] and rest["has_more"] is False
+        oldest = client.get("/v1/videos", params={"order": "asc", "limit": 1}).json()
+        assert oldest["data"][0]["id"] == ids[0]
+        empty = client.get("/v1/videos", params={"after": ids[0]}).json()
+    assert (empty["data"], empty["first_id"], empty["last_id"], empty["has_more"]) == ([], None, None, False)
+
+
+def test_an_idempotency_key_makes_one_video(api: Api) -> None:
+    key = {"Idempotency-Key": "order-17"}
+    with api.client() as client:
+        first = client.post("/v1/videos", json=BALLOON, headers=key)
+        form = {name: (None, str(value)) for name, value in BALLOON.items()} | {"seed": (None, "7")}
+        again = client.post("/v1/videos", json=BALLOON, headers=key)
+        other = client.post("/v1/videos", json={**BALLOON, "seed": 8}, headers=key)
+        plain = client.post("/v1/videos", files=form)
+    assert "Idempotent-Replayed" not in first.headers
+    assert again.json() == first.json() and again.headers["Idempotent-Replayed"] == "true"
+    assert other.status_code == 422
+    assert other.json()["error"]["code"] == "idempotency_conflict"
+    assert other.json()["error"]["param"] == "Idempotency-Key"
+    assert plain.json()["id"] != first.json()["id"]
+
+
+def test_limits_of_a_tenant(start: Start) -> None:
+    api = start()
+    store = api.services.store
+    store.upsert_tenant("default", TenantLimits(max_queued=1, per_minute=3))
+    with api.client() as client:
+        assert client.post("/v1/videos", json=BALLOON).status_code == 200
+        full = client.post("/v1/videos", json=BALLOON)
+        assert (full.status_code, full.json()["error"]["code"]) == (429, "queue_full")
+        assert int(full.headers["Retry-After"]) >= 1
+        assert client.post("/v1/quotes", json=BALLOON).status_code == 200
+        fast = client.post("/v1/quotes", json=BALLOON)
+        assert (fast.status_code, fast.json()["error"]["code"]) == (429, "quota_exceeded")
+        assert fast.headers["X-RateLimit-Remaining"] == "0" and 1 <= int(fast.headers["Retry-After"]) <= 61
+
+
+def test_spend_of_a_day_is_bounded(api: Api) -> None:
+    from decimal import Decimal
+
+    api.services.store.upsert_tenant("default", TenantLimits(usd_per_day=Decimal("0.000000001")))
+    with api.client() as client:
+        answer = client.post("/v1/videos", json=BALLOON)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (429, "quota_exceeded")
+    assert "Retry-After" in answer.headers

@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from videosvc.artifacts.retention import Sweeper
+from videosvc.artifacts.store import ArtifactStore
+from videosvc_queue.job import NewJob, Status
+from videosvc_queue.store import Store
+from videosvc_queue.tenants import TenantLimits
+from videosvc_queue.tiers import Tier
+
+
+@pytest.fixture
+def artifacts(tmp_path: Path) -> ArtifactStore:
+    return ArtifactStore(f"file://{tmp_path}/kept")
+
+
+def finish(store: Store, artifacts: ArtifactStore, job_id: str, expires_at: float, video: Path) -> str:
+    """A completed job with one file; returns that file's key."""
+    job = NewJob(job_id, "ann", Tier.BATCH, "toy", {}, 1.0, Decimal("0.01"), 60.0)
+    store.submit(job, TenantLimits())
+    claim = store.claim(["toy"], "worker-1")
+    assert claim is not None
+    artifact = artifacts.put(job_id, claim.fence, "video.mp4", video)
+    result = {"artifacts": {"video": artifact.as_dict()}}
+    store.finish(
+        job_id, claim.fence, Status.COMPLETED, result=result, charge_usd=Decimal(0), expires_at=expires_at
+    )
+    return artifact.key
+
+
+def test_what_has_expired_goes_and_its_row_says_so(store: Store, artifacts: ArtifactStore, tmp_path: Path) -> None:
+    video = tmp_path / "video.mp4"
+    video.write_bytes(b"clip")
+    keys = {
+        name: finish(store, artifacts, name, expires_at, video)
+        for name, expires_at in (("video_a", 1000.0), ("video_b", 2000.0), ("video_c", 3000.0))
+    }
+    sweeper = Sweeper(store, artifacts)
+    assert sweeper.tick(now=2000.0) == 2
+    for name in ("video_a", "video_b"):
+        with pytest.raises(FileNotFoundError):
+            artifacts.size(keys[name])
+        job = store.get(name)
+        assert job is not None and job.removed_at is not None and job.status is Status.COMPLETED
+    assert artifacts.size(keys["video_c"]) == 4
+    kept = store.get("video_c")
+    assert kept is not None and kept.removed_at is None
+    assert sweeper.tick(now=2000.0) == 0
+
+
+def test_a_file_that_cannot_go_is_tried_again(
+    store: Store, artifacts: ArtifactStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = ArtifactStore.delete
+
+    def stuck(self: ArtifactStore, job_id: str) -> None:
+        if job_id == "video_a":
+            raise PermissionError("not yours")
+        whole(self, job_id)
+
+    video = tmp_path / "video.mp4"
+    video.write_bytes(b"clip")
+    first = finish(store, artifacts, "video_a", 1000.0, video)
+    second = finish(store, artifacts, "video_b", 1500.0, video)
+    sweeper = Sweeper(store, artifacts)
+    with monkeypatch.context() as patch:
+        patch.setattr(ArtifactStore, "delete", stuck)
+        with pytest.raises(PermissionError, match="not yours"):
+            sweeper.tick(now=2000.0)
+    assert artifacts.size(first) == 4
+    with pytest.raises(FileNotFoundError):  # one that is stuck does not keep the others
+        artifacts.size(second)
+    assert sweeper.tick(now=2000.0) == 1

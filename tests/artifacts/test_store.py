@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import fsspec
+import pytest
+
+from videosvc.artifacts.store import ArtifactStore
+from videosvc.errors import ConfigError
+
+JOB = "video_abc-DEF_123"
+CONTENT = os.urandom(600_000)  # more than two pieces
+
+
+@pytest.fixture(params=["file", "memory"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ArtifactStore]:
+    """The local way, and that of every other file system."""
+    yield ArtifactStore(f"file://{tmp_path}/kept" if request.param == "file" else "memory://bucket/prefix")
+    fsspec.filesystem("memory").store.clear()
+
+
+@pytest.fixture
+def video(tmp_path: Path) -> Path:
+    path = tmp_path / "video.mp4"
+    path.write_bytes(CONTENT)
+    return path
+
+
+def test_what_is_put_can_be_read_in_parts(store: ArtifactStore, video: Path) -> None:
+    artifact = store.put(JOB, 3, "video.mp4", video)
+    assert artifact.as_dict() == {
+        "key": f"{JOB}/3/video.mp4",
+        "bytes": len(CONTENT),
+        "etag": hashlib.sha256(CONTENT).hexdigest(),
+        "media_type": "video/mp4",
+    }
+    assert store.size(artifact.key) == len(CONTENT)
+    assert b"".join(store.open(artifact.key)) == CONTENT
+    assert b"".join(store.open(artifact.key, 5, 300_005)) == CONTENT[5:300_005]
+    assert b"".join(store.open(artifact.key, 599_999)) == CONTENT[-1:]
+    assert b"".join(store.open(artifact.key, 7, 7)) == b""
+
+
+def test_attempts_do_not_meet(store: ArtifactStore, video: Path) -> None:
+    first = store.put(JOB, 1, "video.mp4", video)
+    video.write_bytes(b"other")
+    second = store.put(JOB, 2, "video.mp4", video)
+    assert b"".join(store.open(first.key)) == CONTENT
+    assert b"".join(store.open(second.key)) == b"other"
+
+
+def test_delete_takes_every_attempt_and_nothing_else(store: ArtifactStore, video: Path) -> None:
+    gone = [store.put(JOB, fence, "video.mp4", video).key for fence in (1, 2)]
+    kept = store.put("video_other", 1, "video.mp4", video).key
+    store.delete(JOB)
+    store.delete(JOB)  # none is fine
+    for key in gone:
+        with pytest.raises(FileNotFoundError):
+            store.size(key)
+        with pytest.raises(FileNotFoundError):
+            store.open(key)
+    assert store.size(kept) == len(CONTENT)
+
+
+@pytest.mark.parametrize("job_id", ["", ".", "..", "a/b", "../other", "a\0"])
+def test_what_is_no_id_removes_nothing(store: ArtifactStore, video: Path, job_id: str) -> None:
+    kept = store.put(JOB, 1, "video.mp4", video).key
+    with pytest.raises(ValueError, match="job_id"):
+        store.delete(job_id)
+    with pytest.raises(ValueError, match="job_id"):
+        store.put(job_id, 1, "video.mp4", video)
+    assert store.size(kept) == len(CONTENT)
+
+
+def test_a_failed_copy_leaves_nothing(tmp_path: Path, video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_space(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    store = ArtifactStore(f"file://{tmp_path}/kept")
+    monkeypatch.setattr("os.fsync", no_space)
+    with pytest.raises(OSError, match="No space"):
+        store.put(JOB, 1, "video.mp4", video)
+    assert [path for path in (tmp_path / "kept").rglob("*") if path.is_file()] == []
+
+
+def test_an_address_nobody_serves_is_one_line() -> None:
+    with pytest.raises(ConfigError, match="artifact_url = 'nowhere://bucket'"):
+        ArtifactStore("nowhere://bucket")

@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import redis
+
+from eventually import eventually
+from servers import RedisServer
+from videosvc_queue.celery_app import make_celery
+from videosvc_queue.dispatcher import Dispatcher
+from videosvc_queue.job import NewJob
+from videosvc_queue.store import Store
+from videosvc_queue.tenants import TenantLimits
+
+
+def bells(redis_url: str) -> int:
+    with redis.Redis.from_url(redis_url) as client:
+        return client.llen("videosvc.toy")
+
+
+def test_rings_once_for_each_job(store: Store, redis_url: str, new_job: Callable[..., NewJob]) -> None:
+    for _ in range(120):  # more than one handful
+        store.submit(new_job(), TenantLimits(max_queued=1000))
+    dispatcher = Dispatcher(store, make_celery(redis_url))
+    dispatcher.sweep()
+    dispatcher.sweep()
+    assert bells(redis_url) == 120
+
+
+def test_a_kick_rings_at_once(store: Store, redis_url: str, new_job: Callable[..., NewJob]) -> None:
+    with Dispatcher(store, make_celery(redis_url), every_s=3600) as dispatcher:
+        store.submit(new_job(), TenantLimits())
+        dispatcher.kick()
+        eventually(lambda: bells(redis_url) == 1)
+
+
+def test_sweeps_up_the_bells_of_others(store: Store, redis_url: str, new_job: Callable[..., NewJob]) -> None:
+    with Dispatcher(store, make_celery(redis_url), every_s=0.05):
+        store.submit(new_job(), TenantLimits())
+        eventually(lambda: bells(redis_url) == 1)
+
+
+def test_jobs_are_taken_while_redis_is_down_and_rung_for_when_it_is_back(
+    sqlite_url: str, own_redis: RedisServer, new_job: Callable[..., NewJob],
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    own_redis.kill()
+    with Store(sqlite_url) as store:
+        store.migrate()
+        due = store.due_outbox
+        monkeypatch.setattr(store, "due_outbox", lambda: due(hold_s=0.1))
+        with Dispatcher(store, make_celery(own_redis.url), every_s=0.02):
+            store.submit(new_job(), TenantLimits())
+            eventually(lambda: "fails, and goes on trying" in caplog.text)
+            own_redis.start()
+            eventually(lambda: bells(own_redis.url) == 1)
+            eventually(lambda: "works again" in caplog.text)
+    assert caplog.text.count("fails, and goes on trying") == 1
+
+
+def test_replicas_share_the_bells(store: Store, redis_url: str, new_job: Callable[..., NewJob]) -> None:
+    for _ in range(30):
+        store.submit(new_job(), TenantLimits())
+    replicas = [Dispatcher(store, make_celery(redis_url), every_s=0.01) for _ in range(3)]
+    for replica in replicas:
+        replica.__enter__()
+    eventually(lambda: bells(redis_url) == 30)
+    for replica in replicas:
+        replica.__exit__(None, None, None)
+    assert bells(redis_url) == 30

@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+import multiprocessing
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import create_engine
+from sqlalchemy.exc import SQLAlchemyError
+
+from videosvc_queue.store import Store
+from videosvc_queue.tables import metadata
+
+
+def test_migrations_make_the_tables(empty_database_url: str) -> None:
+    with Store(empty_database_url) as store:
+        store.migrate()
+    engine = create_engine(empty_database_url)
+    with engine.connect() as sql:
+        assert compare_metadata(MigrationContext.configure(sql), metadata) == []
+    engine.dispose()
+
+
+def test_migrating_again_keeps_what_is_there(store: Store) -> None:
+    _, key = store.create_key("ann", "laptop")
+    store.migrate()
+    assert store.list_keys() == [key]
+
+
+def _migrate(url: str) -> None:
+    with Store(url) as store:
+        store.migrate()
+        store.create_key("ann", "laptop")
+
+
+def test_processes_that_start_at_once_all_get_their_tables(empty_database_url: str) -> None:
+    spawn = multiprocessing.get_context("spawn")
+    with spawn.Pool(3) as pool:
+        pool.map(_migrate, [empty_database_url] * 3, chunksize=1)
+    with Store(empty_database_url) as store:
+        assert len(store.list_keys()) == 3
+
+
+def test_ping_refuses_a_database_without_tables(empty_database_url: str) -> None:
+    with Store(empty_database_url) as store:
+        with pytest.raises(SQLAlchemyError):
+            store.ping()
+        store.migrate()
+        store.ping()
+
+
+def test_only_sqlite_and_postgresql() -> None:
+    with pytest.raises(ValueError, match="database 'mysql': sqlite and postgresql are allowed"):
+        Store("mysql://localhost/jobs")

@@ -1,0 +1,327 @@
+from __future__ import annotations
+
+import io
+import itertools
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pytest
+import torch
+from PIL import Image
+
+from videosvc.artifacts.store import ArtifactStore
+from videosvc.config.models import load_model
+from videosvc.engine.checkpoint import Checkpoint
+from videosvc.engine.generate import Engine
+from videosvc.engine.loading import open_engine
+from videosvc.errors import GenerationError
+from videosvc.pricing.quote import Quote
+from videosvc.worker import attempt
+from videosvc.worker.handler import VideoHandler
+from videosvc_queue.drain import Drain
+from videosvc_queue.events import EventBus
+from videosvc_queue.job import Job, Status
+from videosvc_queue.runner import run_one
+from videosvc_queue.store import Store
+
+RECEIPT = {
+    "compute_seconds", "by_stage", "device", "device_usd_per_hour", "price_usd", "price_per_second_usd", "quoted_usd",
+    "charged_usd", "energy_joules", "energy_source", "baseline_compute_seconds", "levers", "resumed",
+    "wasted_compute_seconds",
+}  # fmt: skip
+
+
+@dataclass
+class Bench:
+    """Runs jobs as a worker's process does, and looks at what came of them."""
+
+    store: Store
+    bus: Any  # HookedBus
+    artifacts: ArtifactStore
+
+    def run(self, handler: VideoHandler, drain: Drain | None = None) -> Job:
+        """The fairest job's row after an attempt at it."""
+        taken = run_one(self.store, self.bus, handler, ["toyworld"], "worker-1", drain=drain)
+        assert taken is not None
+        return self.row(taken)
+
+    def row(self, job: Job) -> Job:
+        row = self.store.get(job.id)
+        assert row is not None
+        return row
+
+    def video(self, job: Job) -> bytes:
+        return b"".join(self.artifacts.open(self.row(job).result["artifacts"]["video"]["key"]))  # type: ignore[index]
+
+    def on(self, kind: str, number: int, act: Callable[[], object]) -> None:
+        """Acts once, right after that many events of a kind."""
+        self.bus.calls = 0
+        self.bus.hook = (kind, lambda calls: act() if calls == number else None)
+
+
+@pytest.fixture
+def bench(queue: Store, bus: EventBus, artifacts: ArtifactStore) -> Bench:
+    return Bench(queue, bus, artifacts)
+
+
+@pytest.fixture
+def whole(folder: Path, tmp_path: Path) -> Callable[[Quote], bytes]:
+    """The clip of a quote, made without a queue."""
+
+    def make(quote: Quote) -> bytes:
+        output = tmp_path / "whole.mp4"
+        list(open_engine(load_model(folder, "toyworld"), "cpu").run(quote.plan, output))
+        return output.read_bytes()
+
+    return make
+
+
+@pytest.fixture(autouse=True)
+def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where temporary files go: empty again after every attempt."""
+    folder = tmp_path / "work"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    return folder
+
+
+def test_a_job_becomes_a_clip_with_previews_and_a_receipt(
+    bench: Bench, handler: VideoHandler, quoted: Any, submitted: Any, whole: Any, work: Path, checkpoints: Path
+) -> None:
+    quote = quoted()
+    submitted(quote)
+    job = bench.run(handler)
+    assert job.status is Status.COMPLETED and job.progress == 100 and job.error_code is None
+    assert job.result is not None and job.result["size"] == "64x64"
+    artifacts = job.result["artifacts"]
+    assert {name: entry["key"] for name, entry in artifacts.items()} == {
+        "video": f"{job.id}/{job.fence}/video.mp4",
+        "thumbnail": f"{job.id}/{job.fence}/thumbnail.webp",
+        "spritesheet": f"{job.id}/{job.fence}/spritesheet.jpg",
+    }
+    assert [entry["media_type"] for entry in artifacts.values()] == ["video/mp4", "image/webp", "image/jpeg"]
+    assert bench.video(job) == whole(quote)
+    for name, kind in (("thumbnail", "WEBP"), ("spritesheet", "JPEG")):
+        data = b"".join(bench.artifacts.open(artifacts[name]["key"]))
+        assert len(data) == artifacts[name]["bytes"]
+        assert Image.open(io.BytesIO(data)).format == kind
+    receipt = job.result["receipt"]
+    assert set(receipt) >= RECEIPT
+    assert 0 < receipt["charged_usd"] <= receipt["quoted_usd"]
+    assert bench.store.spent_today(job.tenant) == Decimal(str(receipt["charged_usd"]))
+    assert not receipt["resumed"] and receipt["wasted_compute_seconds"] == 0
+    assert job.expires_at is not None and job.completed_at is not None
+    assert job.expires_at - job.completed_at == pytest.approx(86400, abs=60)
+    assert list(work.iterdir()) == list(checkpoints.iterdir()) == []
+
+
+def test_who_watches_sees_plan_progress_and_previews(
+    bench: Bench, handler: VideoHandler, quoted: Any, submitted: Any
+) -> None:
+    submitted(quoted(prompt="a red zeppelin"))
+    job = bench.run(handler)
+    events = bench.bus.read(job.id)
+    kinds = [event.kind for event in events]
+    assert kinds[0] == "plan" and kinds[-1] == "completed" and kinds.count("preview") >= 1
+    assert events[0].data["plan"]["size"] == "64x64"
+    assert events[0].data["unknown_words"] == ["zeppelin"]
+    progress = [event.data for event in events if event.kind == "progress"]
+    percents = [data["progress"] for data in progress]
+    assert percents == sorted(percents) and percents[0] > 0 and percents[-1] == 99
+    places = [(data["chunk"], data["chunks"], data["step"], data["steps"]) for data in progress]
+    assert places == [(1, 2, 1, 2), (1, 2, 2, 2), (1, 2, 2, 2), (2, 2, 1, 2), (2, 2, 2, 2), (2, 2, 2, 2)]
+    picture = Image.open(io.BytesIO(bench.bus.get_preview(job.id)))
+    assert (picture.format, picture.size) == ("JPEG", (64, 64))
+
+
+def test_cancel_stops_within_the_step_and_charges_for_what_ran(
+    bench: Bench, handler: VideoHandler, quoted: Any, submitted: Any, work: Path, checkpoints: Path
+) -> None:
+    job = submitted(quoted())
+    bench.on("progress", 2, lambda: bench.store.cancel(job.id, job.tenant))
+    job = bench.run(handler)
+    assert job.status is Status.CANCELLED
+    assert [event.kind for event in bench.bus.read(job.id)].count("progress") == 2
+    receipt = job.result["receipt"]  # type: ignore[index]
+    assert 0 < receipt["charged_usd"] < receipt["quoted_usd"]
+    assert receipt["by_stage"]["denoise"] > 0 and receipt["by_stage"]["decode"] == 0
+    assert bench.store.spent_today(job.tenant) == Decimal(str(receipt["charged_usd"]))
+    assert "artifacts" not in job.result  # type: ignore[operator]
+    assert list(work.iterdir()) == list(checkpoints.iterdir()) == []
+
+
+@pytest.mark.parametrize("steps_done", [1, 4])  # in the first chunk; in the second
+def test_a_drained_job_goes_on_elsewhere_bit_for_bit(
+    steps_done: int, bench: Bench, new_handler: Any, quoted: Any, submitted: Any, whole: Any, checkpoints: Path
+) -> None:
+    quote = quoted()
+    submitted(quote)
+    drain = Drain(within_s=0)
+    bench.on("progress", steps_done, drain.request)
+    job = bench.run(new_handler(), drain)
+    assert job.status is Status.QUEUED and job.wasted_s == 0
+    assert [path.name for path in checkpoints.iterdir()] == [f"{job.id}.safetensors"]
+    reached = bench.row(job).progress
+    bench.bus.hook = None
+    before = len(bench.bus.read(job.id))
+    job = bench.run(new_handler())
+    assert job.status is Status.COMPLETED and job.attempts == 2
+    assert bench.video(job) == whole(quote)
+    assert job.result["receipt"]["resumed"]  # type: ignore[index]
+    assert list(checkpoints.iterdir()) == []
+    progress = [event.data["progress"] for event in bench.bus.read(job.id)[before:] if event.kind == "progress"]
+    assert min(progress) >= reached
+
+
+def test_a_drained_worker_ends_what_will_soon_be_done(
+    bench: Bench, handler: VideoHandler, quoted: Any, submitted: Any
+) -> None:
+    submitted(quoted())
+    drain = Drain(within_s=1000)
+    bench.on("progress", 1, drain.request)
+    assert bench.run(handler, drain).status is Status.COMPLETED
+
+
+@pytest.mark.parametrize("damage", ["other weights", "not readable"])
+def test_a_checkpoint_that_does_not_fit_is_started_over_on_the_house(
+    damage: str, bench: Bench, new_handler: Any, quoted: Any, submitted: Any, whole: Any, checkpoints: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(attempt, "BEAT_S", 0.0)  # so that each step's spending is known to the row
+    quote = quoted()
+    submitted(quote)
+    drain = Drain(within_s=0)
+    bench.on("progress", 3, drain.request)
+    job = bench.run(new_handler(), drain)
+    bench.bus.hook = None
+    path = checkpoints / f"{job.id}.safetensors"
+    if damage == "other weights":
+        replace(Checkpoint.load(path), model_hash="other").save(path)
+    else:
+        path.write_bytes(b"rubbish")
+    job = bench.run(new_handler())
+    assert job.status is Status.COMPLETED and bench.video(job) == whole(quote)
+    receipt = job.result["receipt"]  # type: ignore[index]
+    assert not receipt["resumed"]
+    assert receipt["wasted_compute_seconds"] > 0
+    assert receipt["charged_usd"] <= receipt["quoted_usd"]
+
+
+def test_a_lost_lease_stops_the_attempt_and_writes_nothing(
+    bench: Bench, handler: VideoHandler, quoted: Any, submitted: Any, settings: Any
+) -> None:
+    job = submitted(quoted())
+    bench.on("progress", 1, lambda: bench.store.requeue(job.id, fence=1))
+    job = bench.run(handler)
+    assert job.status is Status.QUEUED and job.result is None
+    assert [event.kind for event in bench.bus.read(job.id)].count("progress") == 1
+    assert not (settings.data_dir / "artifacts").exists()
+
+
+def test_out_of_memory_fails_that_job_and_the_worker_stays(
+    bench: Bench, handler: VideoHandler, quoted: Any, submitted: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submitted(quoted())
+    with monkeypatch.context() as patch:
+        break_engine(patch, torch.OutOfMemoryError("CUDA out of memory"))
+        job = bench.run(handler)
+    assert (job.status, job.error_code) == (Status.FAILED, "out_of_memory")
+    assert job.error_message == "the device ran out of memory; ask for a smaller size"
+    assert bench.store.spent_today(job.tenant) == 0
+    submitted(quoted())
+    assert bench.run(handler).status is Status.COMPLETED
+
+
+def test_what_fails_for_good_is_told_in_one_line_and_free(
+    bench: Bench, handler: VideoHandler, quoted: Any, submitted: Any, monkeypatch: pytest.MonkeyPatch, work: Path
+) -> None:
+    submitted(quoted())
+    break_engine(monkeypatch, GenerationError("step 1 of chunk 1: latents are not finite"))
+    job = bench.run(handler)
+    assert (job.status, job.error_code, job.attempts) == (Status.FAILED, "generation_failed", 1)
+    assert job.error_message == "step 1 of chunk 1: latents are not finite"
+    assert bench.store.spent_today(job.tenant) == 0
+    assert list(work.iterdir()) == []
+
+
+def test_a_cap_that_cannot_be_kept_ends_the_job_below_it(
+    bench: Bench, handler: VideoHandler, quoted: Any, submitted: Any
+) -> None:
+    submitted(replace(quoted(), max_compute_s=1e-6))
+    job = bench.run(handler)
+    assert (job.status, job.error_code) == (Status.FAILED, "compute_cap_exceeded")
+    assert job.result["receipt"]["compute_seconds"] <= 1e-6  # type: ignore[index]
+
+
+def test_a_model_that_is_gone_or_damaged_is_named(
+    bench: Bench, handler: VideoHandler, quoted: Any, submitted: Any, folder: Path, tiny_checkpoint: Path,
+    tmp_path: Path,
+) -> None:
+    models = folder / "models.toml"
+    shipped = models.read_text()
+    submitted(quoted())
+    models.write_text(shipped.replace('name = "toyworld"', 'name = "other"'))
+    job = bench.run(handler)
+    assert (job.status, job.error_code) == (Status.FAILED, "unknown_model")
+    models.write_text(shipped)
+    submitted(quoted())
+    copy = tmp_path / "copy"
+    shutil.copytree(tiny_checkpoint, copy)
+    (copy / "vae" / "config.json").unlink()
+    models.write_text(shipped.replace(str(tiny_checkpoint), str(copy)))
+    job = bench.run(handler)
+    assert (job.status, job.error_code) == (Status.FAILED, "model_unavailable")
+    assert "vae/config.json" in str(job.error_message)
+
+
+def test_a_store_that_is_away_is_tried_again(
+    bench: Bench, handler: VideoHandler, quoted: Any, submitted: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: object) -> NoReturn:
+        raise OSError("no route to host")
+
+    submitted(quoted())
+    with monkeypatch.context() as patch:
+        patch.setattr(ArtifactStore, "put", away)
+        assert bench.run(handler).status is Status.QUEUED
+    job = bench.run(handler)
+    assert (job.status, job.attempts) == (Status.COMPLETED, 2)
+
+
+def test_compute_lost_with_workers_is_on_the_receipt_and_not_charged(
+    bench: Bench, new_handler: Any, quoted: Any, submitted: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attempt, "BEAT_S", 0.0)  # so that each step's spending is known to the row
+
+    def die() -> NoReturn:
+        raise RuntimeError("the process is gone")
+
+    submitted(quoted())
+    lost_s = 0.0
+    for _ in range(2):
+        bench.on("progress", 3, die)
+        job = bench.run(new_handler())
+        assert job.status is Status.QUEUED
+        lost_s += job.detail["spent_s"]
+    bench.bus.hook = None
+    job = bench.run(new_handler())
+    receipt = job.result["receipt"]  # type: ignore[index]
+    assert receipt["wasted_compute_seconds"] >= lost_s - 0.001 > 0
+    assert receipt["compute_seconds"] == pytest.approx(sum(receipt["by_stage"].values()), abs=0.001)
+    assert receipt["charged_usd"] <= receipt["price_usd"]
+
+
+def break_engine(patch: pytest.MonkeyPatch, error: Exception) -> None:
+    """After its first event."""
+    whole = Engine.run
+
+    def broken(self: Engine, *arguments: Any) -> Any:
+        yield from itertools.islice(whole(self, *arguments), 1)
+        raise error
+
+    patch.setattr(Engine, "run", broken)

@@ -1,0 +1,154 @@
+"""A real `videosvc worker`, a real Redis, and the queue's own dispatcher and reconciler."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from eventually import eventually
+from videosvc.artifacts.store import ArtifactStore
+from videosvc.cli.main import run
+from videosvc.config.settings import Settings
+from videosvc_queue.celery_app import make_celery
+from videosvc_queue.dispatcher import Dispatcher
+from videosvc_queue.events import EventBus
+from videosvc_queue.job import Job, Status
+from videosvc_queue.reconciler import Reconciler
+from videosvc_queue.store import Store
+
+STARTED_S = 240  # torch alone takes long on a busy machine
+COMMAND = [sys.executable, "-P", "-c", "from videosvc.cli.main import main; main()", "worker", "--device", "cpu"]
+
+StartWorker = Callable[[], subprocess.Popen[bytes]]
+
+
+@pytest.fixture
+def new_worker(settings: Settings, folder: Path, redis_url: str) -> Iterator[StartWorker]:
+    """Starts workers, each in a process group of its own; what is left of them at the end is killed."""
+    variables = {
+        "VIDEOSVC_CONFIG_DIR": str(folder),
+        "VIDEOSVC_DATA_DIR": str(settings.data_dir),
+        "VIDEOSVC_REDIS_URL": redis_url,
+        "VIDEOSVC_PRESET": "draft",
+    }
+    with ExitStack() as stack:
+
+        def start() -> subprocess.Popen[bytes]:
+            process = subprocess.Popen(COMMAND, env={**os.environ, **variables}, start_new_session=True)
+            stack.callback(_kill_group, process)
+            return process
+
+        yield start
+
+
+@pytest.fixture
+def service(queue: Store, redis_url: str) -> Iterator[None]:
+    """What the API runs beside itself. Leases are short."""
+    celery = make_celery(redis_url)
+    with celery, Dispatcher(queue, celery), Reconciler(queue, celery, EventBus(redis_url), lease_s=8.0, every_s=0.5):
+        yield
+
+
+@pytest.mark.usefixtures("service")
+def test_a_job_runs_from_submit_to_its_files_and_the_worker_stops_when_told(
+    new_worker: StartWorker, queue: Store, artifacts: ArtifactStore, redis_url: str, quoted: Any, submitted: Any
+) -> None:
+    worker = new_worker()
+    job = submitted(quoted())
+    job = until(queue, job, Status.COMPLETED)
+    assert job.result is not None
+    assert {name: artifacts.size(entry["key"]) for name, entry in job.result["artifacts"].items()} == {
+        name: entry["bytes"] for name, entry in job.result["artifacts"].items()
+    }
+    assert b"".join(artifacts.open(job.result["artifacts"]["video"]["key"], 4, 8)) == b"ftyp"
+    assert 0 < job.result["receipt"]["charged_usd"] <= job.result["receipt"]["quoted_usd"]
+    kinds = [event.kind for event in EventBus(redis_url).read(job.id)]
+    assert kinds[0] == "plan" and kinds[-1] == "completed"
+    assert [(entry.device, entry.routes) for entry in queue.live_workers()] == [("cpu", ("toyworld",))]
+    worker.terminate()
+    assert worker.wait(60) == 0
+    assert queue.live_workers() == []
+
+
+@pytest.mark.usefixtures("service")
+def test_a_job_whose_worker_is_killed_ends_as_if_nothing_had_happened(
+    new_worker: StartWorker, queue: Store, checkpoints: Path, quoted: Any, submitted: Any
+) -> None:
+    first = new_worker()
+    long = quoted(preset="reference", seconds=8.0)
+    killed, undisturbed = submitted(long), submitted(long)
+    checkpoint = checkpoints / f"{killed.id}.safetensors"
+    eventually(checkpoint.exists, STARTED_S)
+    _kill_group(first)
+    assert queue.get(killed.id).status is Status.IN_PROGRESS  # type: ignore[union-attr]
+    new_worker()
+    killed, undisturbed = (until(queue, job, Status.COMPLETED) for job in (killed, undisturbed))
+    assert (killed.attempts, undisturbed.attempts) == (2, 1)
+    assert [job.result["receipt"]["resumed"] for job in (killed, undisturbed)] == [True, False]  # type: ignore[index]
+    etags = [job.result["artifacts"]["video"]["etag"] for job in (killed, undisturbed)]  # type: ignore[index]
+    assert etags[0] == etags[1]
+    assert not checkpoint.exists()
+
+
+def test_a_worker_needs_a_redis(capfd: pytest.CaptureFixture[str]) -> None:
+    assert run(["worker", "--device", "cpu"]) == 2
+    out, err = capfd.readouterr()
+    assert out == "" and len(err.splitlines()) == 1
+    assert "VIDEOSVC_REDIS_URL" in err
+
+
+@pytest.mark.parametrize(("device", "says"), [("tpu", "VIDEOSVC_DEVICE"), ("cuda:99", "there is no cuda:99")])
+def test_a_device_that_is_not_there_is_one_line(
+    device: str, says: str, redis_url: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("VIDEOSVC_REDIS_URL", redis_url)
+    assert run(["worker", "--device", device]) == 2
+    out, err = capfd.readouterr()
+    assert out == "" and len(err.splitlines()) == 1
+    assert says in err
+
+
+def test_a_worker_whose_model_is_damaged_says_so_and_ends(
+    new_worker: StartWorker, folder: Path, tmp_path: Path
+) -> None:
+    models = folder / "models.toml"
+    lines = models.read_text().splitlines()
+    models.write_text("\n".join(f'path = "{tmp_path}"' if line.startswith("path") else line for line in lines))
+    assert new_worker().wait(STARTED_S) == 1
+
+
+def test_the_process_that_listens_loads_no_torch() -> None:
+    script = "import sys, videosvc.worker.main; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-P", "-c", script]).returncode == 0
+
+
+def until(queue: Store, job: Job, status: Status) -> Job:
+    """The job's row once it has ended, which it must with this status."""
+    ended: list[Job] = []
+
+    def has_ended() -> bool:
+        row = queue.get(job.id)
+        assert row is not None
+        ended.append(row)
+        return row.status.terminal
+
+    eventually(has_ended, STARTED_S)
+    assert ended[-1].status is status, (ended[-1].error_code, ended[-1].error_message)
+    return ended[-1]
+
+
+def _kill_group(process: subprocess.Popen[bytes]) -> None:
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return
+    finally:
+        process.wait()

@@ -1,0 +1,59 @@
+"""The application: routes, errors, and what runs beside them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager
+
+from fastapi import FastAPI
+from fastapi.middleware.cors import CORSMiddleware
+from fastapi_offline import FastAPIOffline
+
+from videosvc import __version__
+from videosvc.api import catalog, content, events, health, page, quotes, usage, videos
+from videosvc.api.errors import add_error_handlers
+from videosvc.api.metrics import CountRequests
+from videosvc.api.services import Services
+from videosvc_queue.fanout import Fanout
+
+ROUTERS = (videos.router, content.router, events.router, quotes.router, catalog.router, usage.router, health.router)
+EXPOSED = ("ETag", "Content-Range", "openai-poll-after-ms", "Retry-After", "Idempotent-Replayed", "X-RateLimit-Limit",
+           "X-RateLimit-Remaining", "X-RateLimit-Reset")  # fmt: skip
+SENT = ("Authorization", "Content-Type", "Idempotency-Key", "If-None-Match", "Last-Event-ID", "Range")
+
+
+def create_app(services: Services, tickers: Sequence[AbstractContextManager[object]] = ()) -> FastAPI:
+    """`tickers` run while the app serves: they ring, reconcile, sweep and send."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with AsyncExitStack() as stack:
+            app.state.fanout = await stack.enter_async_context(Fanout(services.redis_url))
+            for ticker in tickers:
+                stack.enter_context(ticker)
+            yield
+
+    app = FastAPIOffline(  # /docs from files of its own, not from a network's
+        title="videosvc",
+        version=__version__,
+        summary="Text to video you host yourself, made so that every second of output is cheap",
+        description="The OpenAI Videos API, and beside it quotes, caps, receipts and events.",
+        lifespan=lifespan,
+        redoc_url=None,
+        separate_input_output_schemas=False,
+    )
+    app.state.services = services
+    for router in ROUTERS:
+        app.include_router(router)
+    page.add_page(app)
+    add_error_handlers(app)
+    app.add_middleware(CountRequests, metrics=services.metrics)
+    if services.settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=services.settings.cors_origins,
+            allow_methods=("GET", "POST", "DELETE"),
+            allow_headers=SENT,
+            expose_headers=EXPOSED,
+        )
+    return app

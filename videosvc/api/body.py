@@ -1,0 +1,161 @@
+"""Request bodies, JSON or multipart, as one dictionary of plain values; nothing of them is believed yet."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import reprlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi import Request
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import Field, File, FormParser, parse_options_header
+
+from videosvc.api.errors import ApiError, invalid
+
+JSON = "application/json"
+MULTIPART = "multipart/form-data"
+MAX_FIELDS = 200  # of a form
+MAX_DEPTH = 4  # of brackets
+BAD_CHARACTER = re.compile("[\0\ud800-\udfff]")  # databases refuse them; JSON can write them, as "\\ud800"
+NAME = re.compile(r"([^\[\]]+)((?:\[[^\[\]]*\])*)")
+BRACKET = re.compile(r"\[([^\[\]]*)\]")
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """What a client sent."""
+
+    fields: dict[str, Any]  # as JSON has them; those of a form are all text
+    files: dict[str, bytes]
+
+    @property
+    def hash(self) -> str:
+        """The same for the same fields and files, in whatever order and wrapping they came."""
+        digest = hashlib.sha256(json.dumps(self.fields, sort_keys=True).encode())
+        for name in sorted(self.files):
+            digest.update(name.encode() + hashlib.sha256(self.files[name]).digest())
+        return digest.hexdigest()
+
+
+async def read_body(request: Request, max_bytes: int) -> Body:
+    """Raises ApiError: 413 as soon as it is clear that there is more than `max_bytes`, 415, 400 naming the field."""
+    kind, options = parse_options_header(request.headers.get("content-type", ""))
+    if kind not in (JSON.encode(), MULTIPART.encode()):
+        raise ApiError(415, "unsupported_media_type", f"the body must be {JSON} or {MULTIPART}", "Content-Type")
+    data = await _read(request, max_bytes)
+    body = _parse_json(data) if kind == JSON.encode() else _parse_form(data, options.get(b"boundary"))
+    for path, text in _texts(body.fields):
+        if bad := BAD_CHARACTER.search(text):
+            raise invalid(path, "must not contain a NUL character" if bad[0] == "\0" else "must be UTF-8 text")
+    return body
+
+
+async def _read(request: Request, max_bytes: int) -> bytes:
+    too_large = ApiError(413, "body_too_large", f"the body may have at most {max_bytes} bytes", "body")
+    told = request.headers.get("content-length", "")
+    if told.isdecimal() and int(told[:20]) > max_bytes:
+        raise too_large
+    data = bytearray()
+    async for piece in request.stream():
+        data += piece
+        if len(data) > max_bytes:
+            raise too_large
+    return bytes(data)
+
+
+def _parse_json(data: bytes) -> Body:
+    try:
+        fields = json.loads(data.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise invalid("body", "must be UTF-8 text") from error
+    except RecursionError as error:
+        raise invalid("body", "is nested too deeply") from error
+    except ValueError as error:
+        raise invalid("body", f"must be JSON: {error}") from error
+    if not isinstance(fields, dict):
+        raise invalid("body", "must be a JSON object")
+    return Body(fields, {})
+
+
+def _parse_form(data: bytes, boundary: bytes | None) -> Body:
+    """Through python-multipart rather than Starlette, which reads text that is not UTF-8 as Latin-1."""
+    pairs: list[tuple[str, str]] = []
+    ends: list[bool] = []
+    files: dict[str, bytes] = {}
+
+    def on_field(field: Field) -> None:
+        if len(pairs) == MAX_FIELDS:
+            raise invalid("body", f"has more than {MAX_FIELDS} fields")
+        name = _utf8(field.field_name or b"", "body")
+        pairs.append((name, _utf8(field.value or b"", name)))
+
+    def on_file(file: File) -> None:
+        name = _utf8(file.field_name or b"", "body")
+        if name in files:
+            raise invalid(name, "is there twice")
+        file.file_object.seek(0)
+        files[name] = file.file_object.read()
+        file.close()
+
+    if not boundary:
+        raise invalid("Content-Type", "multipart/form-data needs a boundary")
+    try:
+        # The whole body is in memory already, and bounded: no temporary files.
+        config = {"MAX_MEMORY_FILE_SIZE": len(data) + 1}
+        parser = FormParser(MULTIPART, on_field, on_file, lambda: ends.append(True), boundary=boundary, config=config)
+        parser.write(data)
+        parser.finalize()
+    except (FormParserError, ValueError) as error:
+        raise invalid("body", f"is no whole multipart form: {error}") from error
+    if not ends:
+        raise invalid("body", "is no whole multipart form: its end is missing")
+    fields: dict[str, Any] = {}
+    for name, value in pairs:
+        _put(fields, name, value)
+    return Body(fields, files)
+
+
+def _utf8(data: bytes, param: str) -> str:
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise invalid(param, "must be UTF-8 text") from error
+
+
+def _put(fields: dict[str, Any], name: str, value: str) -> None:
+    """`a[b]` is b of the object a, `a[]` one more of the list a."""
+    match = NAME.fullmatch(name)
+    if match is None:
+        raise invalid("body", f"{reprlib.repr(name)} is no field name; nested ones are written a[b], lists a[]")
+    path = [match[1], *BRACKET.findall(match[2])]
+    if len(path) > MAX_DEPTH:
+        raise invalid(match[1], "is nested too deeply")
+    place: Any = fields
+    for key, following in zip(path, [*path[1:], None], strict=True):
+        fresh: Any = value if following is None else ([] if following == "" else {})
+        if isinstance(place, list):
+            if key != "":
+                raise invalid(match[1], "is both a list and an object")
+            place.append(fresh)
+            place = place[-1]
+        elif key in place and (following is None or type(place[key]) is not type(fresh)):
+            raise invalid(match[1], "is there twice")
+        else:
+            place = place.setdefault(key, fresh)
+
+
+def _texts(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
+    """Every text in `value`, keys too, with the name of the field it stands in."""
+    if isinstance(value, str):
+        yield path, value
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            yield path or "body", key
+            yield from _texts(inner, f"{path}.{key}" if path else key)
+    elif isinstance(value, list):
+        for index, inner in enumerate(value):
+            yield from _texts(inner, f"{path}.{index}")

@@ -1,0 +1,256 @@
+"""What the API takes and gives, for checking requests and for /openapi.json. Answers are not checked at run time."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic.config import JsonDict
+
+from videosvc.config.request import Request
+from videosvc.pricing.cap import Cap
+
+Tier = Literal["interactive", "batch"]
+Key = Annotated[str, StringConstraints(min_length=1, max_length=64)]
+
+EXAMPLE_PLAN: JsonDict = {
+    "size": "64x64", "fps": 8, "frames": 16, "seconds": 2.0, "steps": 4, "sampler": "flow_map", "weights": "native",
+    "frame_cache": "native", "decode": "stream", "model": "toyworld", "traded": [],
+}  # fmt: skip
+EXAMPLE_QUOTE: JsonDict = {
+    "id": "quote_QmFsbG9vbnMgb3ZlciBoaWxs", "object": "quote", "expires_at": 1790000600, "model": "toyworld",
+    "preset": "balanced", "tier": "interactive", "seconds": 2.0, "price_usd": 0.000051,
+    "price_per_second_usd": 0.0000255, "compute_seconds": 1.1, "eta_seconds": 1.4, "plan": EXAMPLE_PLAN,
+    "alternatives": [], "traded": [],
+}  # fmt: skip
+EXAMPLE_VIDEO: JsonDict = {
+    "id": "video_UmVkIGJhbGxvb25zIHJpc2Ug", "object": "video", "model": "toyworld", "status": "in_progress",
+    "progress": 50, "created_at": 1790000000, "completed_at": None, "expires_at": None, "seconds": "2",
+    "size": "64x64", "prompt": "a red balloon floats up over green hills", "error": None, "preset": "balanced",
+    "tier": "interactive", "seed": 7, "queue_position": None, "eta_seconds": 0.7, "plan": EXAMPLE_PLAN,
+    "quote": EXAMPLE_QUOTE, "receipt": None, "attempts": 1, "metadata": {},
+}  # fmt: skip
+
+
+class VideoRequest(BaseModel):
+    """A clip to make, or to quote. What is not given is the preset's or the model's."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        allow_inf_nan=False,
+        json_schema_extra={"examples": [{"prompt": "a red balloon floats up over green hills", "seconds": "2"}]},
+    )
+
+    prompt: str = Field(description="what the clip shows")
+    model: str | None = Field(None, description="a model of GET /v1/models")
+    preset: str | None = Field(None, description="a preset of GET /v1/presets")
+    seconds: float | None = Field(None, description="the clip's length; may be text, as the OpenAI SDK sends it")
+    size: str | None = Field(None, description="WIDTHxHEIGHT in pixels", examples=["64x64"])
+    fps: int | None = Field(None, description="frames a second")
+    seed: int | None = Field(None, description="the same seed gives the same clip; drawn if not given")
+    negative_prompt: str | None = Field(None, description="what the clip must not show")
+    max_cost_usd: float | None = Field(None, description="the most that the job may be charged")
+    max_compute_seconds: float | None = Field(None, description="the most compute that the job may take")
+    on_cap: Literal["degrade", "reject"] = Field("degrade", description="what to do if the caps are too low for it")
+    tier: Tier = Field("interactive", description="batch is cheaper and may wait")
+    webhook_url: Annotated[str, StringConstraints(max_length=2000, pattern=r"^https?://[^\s]+$")] | None = Field(
+        None, description="told of the end by a signed POST (Standard Webhooks)"
+    )
+    metadata: dict[Key, Annotated[str, StringConstraints(max_length=512)]] = Field(
+        {}, max_length=16, description="given back with the video"
+    )
+    quote_id: str | None = Field(None, max_length=64, description="run what POST /v1/quotes quoted, at its price")
+
+    def request(self) -> Request:
+        return Request(
+            prompt=self.prompt,
+            negative_prompt=self.negative_prompt,
+            model=self.model,
+            preset=self.preset,
+            seconds=self.seconds,
+            size=self.size,
+            fps=self.fps,
+            seed=self.seed,
+        )
+
+    def cap(self) -> Cap:
+        """Raises UserError naming the cap that is wrong."""
+        return Cap.parse(self.max_cost_usd, self.max_compute_seconds, self.on_cap)
+
+
+class Answer(BaseModel):
+    """Later versions may add fields."""
+
+    model_config = ConfigDict(extra="allow")
+
+
+class ErrorDetail(Answer):
+    code: str
+    message: str
+    param: str | None = Field(description="the field at fault")
+    type: str
+
+
+class Error(Answer):
+    error: ErrorDetail
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "error": {
+                    "code": "cap_too_low",
+                    "message": "max_cost_usd: the cheapest plan costs 0.00002 USD",
+                    "param": "max_cost_usd",
+                    "type": "invalid_request_error",
+                    "cheapest_usd": 0.00002,
+                }
+            }
+        }
+    )
+
+
+class VideoFailure(Answer):
+    code: str
+    message: str
+
+
+class Video(Answer):
+    """A job and, once it is completed, its clip. Times are Unix seconds."""
+
+    model_config = ConfigDict(json_schema_extra={"example": EXAMPLE_VIDEO})
+
+    id: str
+    object: Literal["video"]
+    model: str
+    status: Literal["queued", "in_progress", "completed", "failed", "cancelled"]
+    progress: int = Field(ge=0, le=100)
+    created_at: int
+    completed_at: int | None
+    expires_at: int | None = Field(description="when its content is removed")
+    seconds: str
+    size: str = Field(description="as it is delivered")
+    prompt: str
+    error: VideoFailure | None
+    preset: str
+    tier: Tier
+    seed: int
+    queue_position: int | None = Field(description="jobs that run before it while it is queued; null in lists")
+    eta_seconds: float | None = Field(description="until it is done, as predicted; null in lists while queued")
+    plan: dict[str, Any] = Field(description="what will run, or ran, and what was given up for the cap")
+    quote: dict[str, Any]
+    receipt: dict[str, Any] | None
+    attempts: int
+    metadata: dict[str, str]
+
+
+class VideoList(Answer):
+    object: Literal["list"]
+    data: list[Video]
+    first_id: str | None
+    last_id: str | None
+    has_more: bool
+
+
+class DeletedVideo(Answer):
+    id: str
+    object: Literal["video.deleted"]
+    deleted: bool
+
+
+class Quote(Answer):
+    """Binding until `expires_at`: no more than `price_usd` is charged."""
+
+    model_config = ConfigDict(json_schema_extra={"example": EXAMPLE_QUOTE})
+
+    id: str
+    object: Literal["quote"]
+    expires_at: int
+    model: str
+    preset: str
+    seconds: float
+    price_usd: float
+    price_per_second_usd: float
+    compute_seconds: float
+    eta_seconds: float | None
+    plan: dict[str, Any]
+    alternatives: list[dict[str, Any]]
+    traded: list[dict[str, Any]]
+
+
+class Model(Answer):
+    id: str
+    object: Literal["model"]
+    created: int
+    owned_by: str
+    sizes: list[str]
+    max_seconds: float
+
+
+class ModelList(Answer):
+    object: Literal["list"]
+    data: list[Model]
+
+
+class Preset(Answer):
+    id: str
+    object: Literal["preset"]
+    description: str
+    is_default: bool
+
+
+class PresetList(Answer):
+    object: Literal["list"]
+    data: list[Preset]
+
+
+class UsageOfDay(Answer):
+    day: str = Field(description="UTC", examples=["2026-11-21"])
+    model: str
+    tier: Tier
+    videos: int
+    compute_seconds: float
+    charged_usd: float
+
+
+class Usage(Answer):
+    object: Literal["usage"]
+    data: list[UsageOfDay]
+    total: dict[str, float]
+
+
+class Limits(Answer):
+    max_concurrent: int
+    max_queued: int
+    per_minute: int
+    usd_per_day: float | None
+    weight: float
+
+
+class Me(Answer):
+    object: Literal["tenant"]
+    tenant: str
+    spent_today_usd: float = Field(description="charged since midnight UTC, and held for open jobs")
+    balance_usd: float | None = Field(description="left of today's limit; null without one")
+    limits: Limits
+
+
+class Health(Answer):
+    status: str
+
+
+ERRORS: dict[int | str, dict[str, Any]] = {"4XX": {"model": Error}, "5XX": {"model": Error}}
+
+
+def request_body() -> dict[str, Any]:
+    """The OpenAPI entry of a body that is read by body.py."""
+    schema = VideoRequest.model_json_schema()
+    with_file = {
+        **schema,
+        "properties": {
+            **schema["properties"],
+            "input_reference": {"type": "string", "format": "binary", "description": "an image: the first frame"},
+        },
+    }
+    content = {"application/json": {"schema": schema}, "multipart/form-data": {"schema": with_file}}
+    return {"requestBody": {"required": True, "content": content}}

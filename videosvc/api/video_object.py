@@ -1,0 +1,70 @@
+"""A job of the queue as the Video that the API answers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from videosvc_queue.job import Ahead, Job, Status
+
+POLL_MS = (200, 2000)  # what a client is told to wait between two looks, at least and at most
+
+
+def video_object(job: Job, ahead: Ahead | None = None) -> dict[str, Any]:
+    """`ahead` is of a queued job; without it place and ETA are left out, as in lists."""
+    plan, quote, result = job.payload["quote"]["plan"], job.payload["shown"], job.result or {}
+    as_run = job.detail.get("plan") or quote["plan"]
+    return {
+        "id": job.id,
+        "object": "video",
+        "model": plan["model"],
+        "status": job.status,
+        "progress": job.progress,
+        "created_at": int(job.created_at),
+        "completed_at": _whole(job.completed_at),
+        "expires_at": _whole(job.expires_at),
+        "seconds": f"{plan['seconds']:g}",
+        "size": result.get("size") or as_run["size"],
+        "prompt": plan["prompt"],
+        "error": _error(job),
+        "preset": quote["preset"],
+        "tier": job.tier,
+        "seed": plan["seed"],
+        "queue_position": ahead.jobs if ahead is not None and job.status is Status.QUEUED else None,
+        "eta_seconds": _rounded(eta_s(job, ahead)),
+        "plan": as_run,
+        "quote": quote,
+        "receipt": result.get("receipt"),
+        "attempts": job.attempts,
+        "metadata": job.metadata,
+    }
+
+
+def eta_s(job: Job, ahead: Ahead | None) -> float | None:
+    """Seconds until it is done, as far as predictions go; None if it is done, or its place is not known."""
+    if job.status is Status.IN_PROGRESS:
+        return job.predicted_s * (1 - job.progress / 100)
+    if job.status is Status.QUEUED and ahead is not None:
+        return ahead.compute_s / max(1, ahead.workers) + job.predicted_s
+    return None
+
+
+def poll_after_ms(job: Job, ahead: Ahead | None) -> int:
+    """The header `openai-poll-after-ms`: a tenth of what is left, within bounds. The SDK reads it once."""
+    left = eta_s(job, ahead)
+    return int(min(max(100 * (left or 0.0), POLL_MS[0]), POLL_MS[1]))
+
+
+def _error(job: Job) -> dict[str, str] | None:
+    if job.status is Status.CANCELLED:
+        return {"code": "cancelled", "message": job.error_message or "cancelled at the client's request"}
+    if job.status is Status.FAILED:
+        return {"code": job.error_code or "internal_error", "message": job.error_message or "the job failed"}
+    return None
+
+
+def _whole(seconds: float | None) -> int | None:
+    return None if seconds is None else int(seconds)
+
+
+def _rounded(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 2)

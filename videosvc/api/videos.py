@@ -1,0 +1,126 @@
+"""Videos: create, look at, list, cancel, delete."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Depends, Header, Query, Request
+from fastapi.responses import JSONResponse, Response
+
+from videosvc.api.auth import Caller, authorize
+from videosvc.api.body import Body, read_body
+from videosvc.api.errors import invalid, not_found
+from videosvc.api.schemas import ERRORS, DeletedVideo, Video, VideoList, request_body
+from videosvc.api.services import Here, Services
+from videosvc.api.submission import checked, submit
+from videosvc.api.video_object import poll_after_ms, video_object
+from videosvc_queue.job import Job, Status
+
+router = APIRouter(prefix="/v1", tags=["videos"], responses=ERRORS)
+
+VIDEO_ID = re.compile(r"video_[A-Za-z0-9_-]{24}")
+KEY = r"^[\x21-\x7e]+$"
+
+Tenant = Annotated[Caller, Depends(authorize)]
+
+
+async def sent_body(request: Request, tenant: Tenant, services: Here) -> Body:
+    """After the caller is known: nobody else's body is read."""
+    return await read_body(request, services.settings.max_body_bytes)
+
+
+Sent = Annotated[Body, Depends(sent_body)]
+
+
+@router.post("/videos", response_model=None, responses={200: {"model": Video}}, openapi_extra=request_body())
+def create_video(
+    tenant: Tenant,
+    sent: Sent,
+    services: Here,
+    idempotency_key: Annotated[str | None, Header(min_length=1, max_length=255, pattern=KEY)] = None,
+) -> Response:
+    """Queue a clip. The same `Idempotency-Key` with the same body answers the same video for 24 hours."""
+    rate = services.rates.take(tenant)
+    request, body_hash = checked(sent), sent.hash
+    with services.unsure.job_id(tenant.tenant, body_hash) as (job_id, again):
+        job, replayed = submit(services, tenant, request, body_hash, idempotency_key, job_id, again)
+        return _answer(services, job, rate.headers() | ({"Idempotent-Replayed": "true"} if replayed else {}))
+
+
+@router.get("/videos", response_model=None, responses={200: {"model": VideoList}})
+def list_videos(
+    tenant: Tenant,
+    services: Here,
+    after: Annotated[str | None, Query(description="the last id of the page before")] = None,
+    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    order: Literal["asc", "desc"] = "desc",
+) -> Response:
+    """Newest first, or oldest with `order=asc`."""
+    if after is not None and not VIDEO_ID.fullmatch(after):
+        raise invalid("after", "must be the id of a video")
+    try:
+        jobs = services.store.list(tenant.tenant, after, limit + 1, order)
+    except LookupError as error:
+        raise invalid("after", "there is no such video") from error
+    videos = [video_object(job) for job in jobs[:limit]]
+    ids = [video["id"] for video in videos]
+    page = {
+        "object": "list",
+        "data": videos,
+        "first_id": ids[0] if ids else None,
+        "last_id": ids[-1] if ids else None,
+        "has_more": len(jobs) > limit,
+    }
+    return JSONResponse(page)
+
+
+@router.get("/videos/{video_id}", response_model=None, responses={200: {"model": Video}})
+def retrieve_video(video_id: str, tenant: Tenant, services: Here) -> Response:
+    """A failed video is an answer, not an error. Look again after `openai-poll-after-ms`."""
+    return _answer(services, find(services, tenant, video_id))
+
+
+@router.delete("/videos/{video_id}", response_model=None, responses={200: {"model": DeletedVideo}})
+def delete_video(video_id: str, tenant: Tenant, services: Here) -> Response:
+    """Cancel it if it is not done yet, and remove it and its content."""
+    before = find(services, tenant, video_id)
+    if services.store.delete(video_id, tenant.tenant) is None:
+        raise not_found(video_id)
+    _tell_of_cancel(services, before)
+    return JSONResponse({"id": video_id, "object": "video.deleted", "deleted": True})
+
+
+@router.post("/videos/{video_id}/cancel", response_model=None, responses={200: {"model": Video}})
+def cancel_video(video_id: str, tenant: Tenant, services: Here) -> Response:
+    """A running one stops within one step, and is charged for what ran; one that is done stays as it is."""
+    before = find(services, tenant, video_id)
+    try:
+        job = services.store.cancel(video_id, tenant.tenant)
+    except LookupError as error:
+        raise not_found(video_id) from error
+    if job.status is Status.CANCELLED:
+        _tell_of_cancel(services, before)
+    return _answer(services, job)
+
+
+def find(services: Services, tenant: Caller, video_id: str) -> Job:
+    """Raises ApiError 404 if there is none, or it is another tenant's."""
+    job = services.store.get(video_id, tenant.tenant) if VIDEO_ID.fullmatch(video_id) else None
+    if job is None:
+        raise not_found(video_id)
+    return job
+
+
+def _answer(services: Services, job: Job, headers: dict[str, str] | None = None) -> Response:
+    ahead = services.store.ahead(job) if job.status is Status.QUEUED else None
+    headers = headers or {}
+    if not job.status.terminal:
+        headers["openai-poll-after-ms"] = str(poll_after_ms(job, ahead))
+    return JSONResponse(video_object(job, ahead), headers=headers)
+
+
+def _tell_of_cancel(services: Services, before: Job) -> None:
+    """A running job's worker tells of its end; a queued one has none."""
+    if before.status is Status.QUEUED:
+        services.bus.publish(before.id, "cancelled", {})

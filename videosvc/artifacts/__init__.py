@@ -1,0 +1,1 @@
+"""What finished jobs leave: the clip, its previews, and how long they are kept."""

@@ -1,0 +1,54 @@
+"""`videosvc calibrate`: measures this device, for quotes that are no guesses."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import typer
+from rich.progress import Progress, TaskID
+
+from videosvc.cli.progress import progress_bar
+from videosvc.cli.request_options import Model
+from videosvc.config.models import load_model
+from videosvc.config.presets import load_presets
+from videosvc.config.request import Request, resolve_plan
+from videosvc.config.settings import config_dir, load_settings
+from videosvc.engine.loading import open_engine
+from videosvc.pricing.calibration import calibration_path, levers_of
+from videosvc.pricing.cost_model import CostModel
+
+PROMPT = "a red circle moves left"  # in the bundled model's vocabulary; what is shown changes no cost
+
+
+def calibrate(model: Model = None) -> None:
+    """Measure what clips take on this device: run it when nothing else does. Quotes use it from then on."""
+    folder = config_dir()
+    settings = load_settings(folder)
+    entry = load_model(folder, model or settings.model)
+    presets = [preset for preset in load_presets(folder).values() if not preset.levers.refusals(entry.family)]
+    plans = [
+        resolve_plan(Request(PROMPT, None, entry.name, preset.name, seed=1), folder, settings).plan
+        for preset in presets
+    ]
+    engine = open_engine(entry, settings.device)
+
+    from videosvc.pricing.calibrate import calibrate as measure  # here, as it loads torch and scipy
+
+    for levers, plan in {levers_of(plan): plan for plan in plans}.items():
+        with progress_bar() as bar:
+            task = bar.add_task(f"{entry.name} {levers}", total=1.0)
+            calibration = measure(engine, entry, plan, partial(_show, bar, task))
+        path = calibration_path(settings.data_dir, calibration.device, entry.name, plan)
+        calibration.save(path)
+        typer.echo(f"{path}: {entry.name} on {calibration.device}, {len(calibration.residuals)} clips measured")
+    costs = CostModel(settings.data_dir, calibration.device)
+    for preset, plan in zip(presets, plans, strict=True):
+        estimate = costs.estimate(plan, entry)
+        typer.echo(
+            f"{preset.name}: {plan.seconds:g} s at {plan.size} take {estimate.compute_s:.3g} s of compute, "
+            f"{estimate.bound_s:.3g} s at most"
+        )
+
+
+def _show(bar: Progress, task: TaskID, share: float) -> None:
+    bar.update(task, completed=share)

@@ -1,0 +1,130 @@
+"""The workers that `videosvc serve` starts: kept alive while it runs, and gone when it is."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+
+log = logging.getLogger(__name__)
+
+LOOK_EVERY_S = 0.5
+RESTART_AFTER_S = (1.0, 30.0)  # at first, and at most: a worker that cannot start must not spin
+HEALTHY_AFTER_S = 60.0  # one that lived so long did start
+KILL_AFTER_S = 20.0  # beyond the time that a worker may take to drain
+
+# The kernel ends the worker when the thread that started it dies, even if all of serve is SIGKILLed. A step of its own
+# before the worker, since between fork and exec of a process with threads no Python may run.
+LEASH = """
+import ctypes, os, signal, sys
+if sys.platform == "linux":
+    ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # 1: PR_SET_PDEATHSIG
+if os.getppid() == int(sys.argv[1]):
+    os.execv(sys.argv[2], sys.argv[2:])
+"""
+
+
+def visible_gpus() -> int:
+    """Asked of torch in a process of its own: here it would cost seconds and memory for good."""
+    if shutil.which("nvidia-smi") is None:
+        return 0
+    program = "import torch; print(torch.cuda.device_count())"
+    done = subprocess.run([sys.executable, "-P", "-c", program], capture_output=True, text=True)
+    return int(done.stdout) if done.returncode == 0 else 0
+
+
+def worker_devices(device: str, workers: int | None) -> list[str]:
+    """One a GPU, or one on the CPU; `workers` of them if given; all on `device` unless that is "auto"."""
+    gpus = visible_gpus() if device == "auto" and workers != 0 else 0
+    places = [f"cuda:{index}" for index in range(gpus)] or ["cpu" if device == "auto" else device]
+    return [places[index % len(places)] for index in range(len(places) if workers is None else workers)]
+
+
+class LocalWorkers:
+    """Runs on entering, ends on leaving: SIGTERM, time to drain, SIGKILL."""
+
+    def __init__(self, devices: Sequence[str], settings: Mapping[str, str], drain_s: float) -> None:
+        """`settings`: VIDEOSVC_… variables for them, above those of this process."""
+        self._devices = devices
+        self._environment = {**os.environ, **settings}
+        self._drain_s = drain_s
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._keep, name="workers")
+
+    def __enter__(self) -> LocalWorkers:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stopping.set()
+        self._thread.join()
+
+    def _keep(self) -> None:
+        """All of it in one thread: when the thread that started a process ends, its leash is pulled."""
+        running = [_Worker(device, self._environment) for device in self._devices]
+        while not self._stopping.wait(LOOK_EVERY_S):
+            for worker in running:
+                worker.look()
+        for worker in running:
+            worker.terminate()
+        deadline = time.monotonic() + self._drain_s + KILL_AFTER_S
+        for worker in running:
+            worker.wait_until(deadline)
+
+
+class _Worker:
+    """A device's process, and its successors."""
+
+    def __init__(self, device: str, environment: Mapping[str, str]) -> None:
+        self._device = device
+        self._environment = environment
+        self._pause_s = RESTART_AFTER_S[0]
+        self._restart_at: float | None = None
+        self._start()
+
+    def look(self) -> None:
+        """Starts it again, a while after it has died."""
+        if self._process.poll() is None:
+            return
+        now = time.monotonic()
+        if self._restart_at is None:
+            first, longest = RESTART_AFTER_S
+            healthy = now - self._started_at > HEALTHY_AFTER_S
+            self._pause_s = first if healthy else min(2 * self._pause_s, longest)
+            self._restart_at = now + self._pause_s
+            code = self._process.returncode
+            log.warning("the worker on %s ended with %d; the next in %g s", self._device, code, self._pause_s)
+        elif now >= self._restart_at:
+            self._start()
+
+    def terminate(self) -> None:
+        if self._process.poll() is None:
+            self._process.terminate()
+
+    def wait_until(self, deadline: float) -> None:
+        try:
+            self._process.wait(max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            log.warning("the worker on %s did not stop in time", self._device)
+            self._process.kill()
+            self._process.wait()
+
+    def _start(self) -> None:
+        worker = [sys.executable, "-P", "-c", "from videosvc.cli.main import main; main()", "worker"]
+        self._process = subprocess.Popen(
+            [sys.executable, "-I", "-S", "-c", LEASH, str(os.getpid()), *worker, "--device", self._device],
+            env=self._environment,
+            stdin=subprocess.DEVNULL,
+            stdout=sys.stderr.fileno(),
+            start_new_session=True,  # Ctrl-C is for serve, which tells the workers once
+        )
+        self._started_at = time.monotonic()
+        self._restart_at = None

@@ -1,0 +1,71 @@
+"""`videosvc quote`: what a clip would cost on this device, and how it would be made. Nothing is generated."""
+
+from __future__ import annotations
+
+import json
+
+import typer
+
+from videosvc.cli.request_options import (
+    Fps,
+    Json,
+    MaxCompute,
+    MaxCost,
+    Model,
+    OnCap,
+    Preset,
+    Prompt,
+    Seconds,
+    Seed,
+    Size,
+)
+from videosvc.config.request import Request, resolve_plan
+from videosvc.config.settings import config_dir, load_settings
+from videosvc.engine.loading import device_name
+from videosvc.pricing.cap import Cap
+from videosvc.pricing.planner import Planner
+from videosvc.pricing.quote import Quote
+
+
+def quote(
+    prompt: Prompt,
+    model: Model = None,
+    preset: Preset = None,
+    seconds: Seconds = None,
+    size: Size = None,
+    fps: Fps = None,
+    seed: Seed = None,
+    max_cost: MaxCost = None,
+    max_compute: MaxCompute = None,
+    on_cap: OnCap = "degrade",
+    json_output: Json = False,
+) -> None:
+    """Say what a clip would cost here at most, and what would be traded for a cap."""
+    folder = config_dir()
+    settings = load_settings(folder)
+    cap = Cap.parse(max_cost, max_compute, on_cap)
+    resolved = resolve_plan(Request(prompt, None, model, preset, seconds, size, fps, seed), folder, settings)
+    planner = Planner(folder, settings, device_name(settings.device), cold=True)
+    priced = planner.quote_resolved(resolved, cap)
+    typer.echo(json.dumps(priced.as_dict()) if json_output else summary(priced))
+
+
+def summary(quote: Quote) -> str:
+    """A quote for people."""
+    plan = quote.plan
+    length = f"{plan.seconds:g} s, {plan.frames} frames at {plan.fps} fps"
+    lines = [
+        f"{quote.price_usd:f} USD at most, {quote.price_per_second_usd:f} a second of the clip, on {quote.rate.device}",
+        f"{plan.size}, {length}, {plan.steps} steps of {plan.sampler}",
+        f"compute {quote.compute_s:.2f} s expected, {quote.bound_s:.2f} s at most",
+    ]
+    if not quote.calibrated:
+        lines.append("this device is not calibrated, so the price is a careful guess: run `videosvc calibrate`")
+    lines += [
+        f"traded: {trade.what} {trade.before} -> {trade.after} saves {trade.saves_usd:f} USD" for trade in quote.traded
+    ]
+    lines += [
+        f"or {other.price_usd:f} USD: {other.size}, {other.fps} fps, {other.steps} steps"
+        for other in quote.alternatives
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,23 @@
+"""The options of a request, the same for every command that takes one."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+Prompt = Annotated[str, typer.Argument(metavar="PROMPT", help="What the clip shows.", show_default=False)]
+Model = Annotated[str | None, typer.Option(help="A model of `videosvc models list`.")]
+Preset = Annotated[str | None, typer.Option(help="A preset of `videosvc presets list`.")]
+Seconds = Annotated[float | None, typer.Option(help="The clip's length.")]
+Size = Annotated[str | None, typer.Option(metavar="WxH", help="Width and height in pixels.")]
+Fps = Annotated[int | None, typer.Option(help="Frames per second.")]
+Seed = Annotated[int | None, typer.Option(help="The same seed gives the same clip; random if not given.")]
+MaxCost = Annotated[str | None, typer.Option(metavar="USD", help="What the clip may cost at most.")]
+MaxCompute = Annotated[
+    str | None, typer.Option(metavar="SECONDS", help="What the clip may take of the device at most.")
+]
+OnCap = Annotated[
+    str, typer.Option(metavar="degrade|reject", help="When that is too little: trade quality for it, or refuse.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]

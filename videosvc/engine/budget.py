@@ -1,0 +1,76 @@
+"""The cap while a clip runs: how many steps it allows, when to land, and when to stop."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from statistics import median
+
+from videosvc.engine.costs import CALM, GUARD, RESERVE, ComputeCap, Pace
+from videosvc.engine.meter import Meter
+from videosvc.errors import ComputeCapExceeded
+
+RECENT = 3  # pieces whose median is the device's pace: two slow ones of three are believed, one is not
+SURGE = 1.5  # how much slower still a device that has slowed already may become within one piece
+
+
+class Budget:
+    """Keeps one run below its cap.
+
+    Three rules, each looser than the one before: a step is taken if the bound of what is planned fits and leaves
+    room to land on a device that slows down; the run goes on while landing is expected to fit; a piece is begun if
+    the cap would be kept were the device to slow down a lot within it. All at the pace the run has shown so far.
+    """
+
+    def __init__(self, meter: Meter, cap: ComputeCap) -> None:
+        self.costs = cap.costs
+        self._meter = meter
+        self._max_s = cap.max_compute_s
+        self._ratios: list[float] = []  # measured over expected, of this run's pieces on the device
+
+    @contextlib.contextmanager
+    def piece(self, stage: str, expected_s: float, again: bool = False) -> Iterator[None]:
+        """Runs and counts one piece of `stage`. Raises ComputeCapExceeded before it if that might break the cap.
+
+        `again`: it was paid for before a resume, and is on the house now.
+        """
+        if not again:
+            self._require(self._pace().guard * expected_s)
+        before = self._meter.total_s
+        with self._meter.stage(stage, again):
+            yield
+        if expected_s > 0 and not again and stage in ("denoise", "decode"):  # the rest waits for other things too
+            self._ratios.append((self._meter.total_s - before) / expected_s)
+
+    def steps_for(self, chunk: int, wanted: int) -> int:
+        """How many steps, at most `wanted` and at least one, this chunk and those after it can all have."""
+        for steps in range(wanted, 1, -1):
+            if self._fits(chunk, steps, steps):
+                return steps
+        return 1
+
+    def allows_step(self, chunk: int, taken: int) -> bool:
+        """Whether a chunk may take a step that is not its last: chunks to come must be able to have as many."""
+        return self._fits(chunk, 2, taken + 2)
+
+    def require_landing(self, chunk: int) -> None:
+        """Raises ComputeCapExceeded if even one last step here, and one for each chunk to come, is too much."""
+        self._require(self._pace().now * self.costs.remaining_s(chunk, 1))
+
+    def _fits(self, chunk: int, first: int, steps: int) -> bool:
+        return self._meter.total_s + self.costs.room_s(chunk, first, steps, self._pace()) <= self._max_s
+
+    def _require(self, seconds: float) -> None:
+        if self._meter.total_s + seconds > self._max_s:
+            raise ComputeCapExceeded(
+                f"the cap of {self._max_s:g} s of compute would be exceeded: {self._meter.total_s:.3g} s are spent "
+                f"and what must come next may take {seconds:.3g} s; allow more, or ask for less"
+            )
+
+    def _pace(self) -> Pace:
+        """How the device has been doing. What it may fall to is seen from its quick moments, lest it be feared twice."""
+        if not self._ratios:
+            return CALM
+        now = median(self._ratios[-RECENT:])
+        quick = min(self._ratios)
+        return Pace(now, max(GUARD * quick, SURGE * now), max(RESERVE * quick, self.costs.spread * now))

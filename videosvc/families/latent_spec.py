@@ -1,0 +1,65 @@
+"""How a model cuts a clip up: known from its configuration, before anything heavy is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+# What diffusers' AutoencoderKLWan takes where an older configuration does not say.
+WAN_SPATIAL, WAN_TEMPORAL = 8, 4
+
+
+@dataclass(frozen=True, slots=True)
+class LatentSpec:
+    """How a model cuts a clip into latents and chunks.
+
+    A latent stands for `temporal` frames, the first one for `first_frames`, and for squares of `spatial`
+    pixels a side.
+    """
+
+    channels: int
+    spatial: int
+    temporal: int
+    first_frames: int  # 1 for Wan's autoencoder, `temporal` for the bundled one
+    first_chunk: int  # latents in the first chunk: 1 in the published AnyFlow-FAR checkpoints
+    chunk: int  # latents in each later chunk
+    short_last_chunk: bool  # whether the model was trained to end on a chunk shorter than that
+    grid: int  # width and height in pixels must be multiples of this
+
+    def chunks(self, frames: int) -> tuple[int, ...]:
+        """Latents of each chunk, enough to cover `frames`; what they decode to beyond that is trimmed."""
+        left = 1 + max(0, -(-(frames - self.first_frames) // self.temporal))
+        sizes: list[int] = []
+        while left > 0:
+            size = self.chunk if sizes else self.first_chunk
+            sizes.append(min(size, left) if self.short_last_chunk else size)
+            left -= size
+        return tuple(sizes)
+
+    def frames_of(self, first_latent: int, latents: int) -> int:
+        """Frames that `latents` latents from number `first_latent` of the clip on decode to."""
+        if latents == 0:
+            return 0
+        return latents * self.temporal - (self.temporal - self.first_frames if first_latent == 0 else 0)
+
+    @staticmethod
+    def of_anyflow(transformer: Mapping[str, Any], vae: Mapping[str, Any]) -> LatentSpec:
+        """From the two configurations of an AnyFlow-FAR folder; the chunks are those it was trained on.
+
+        Raises KeyError if one of them lacks what counts.
+        """
+        partition = transformer["chunk_partition"]
+        spatial = vae.get("scale_factor_spatial") or WAN_SPATIAL
+        temporal = vae.get("scale_factor_temporal") or WAN_TEMPORAL
+        chunk = max(partition)
+        return LatentSpec(
+            channels=transformer["in_channels"],
+            spatial=spatial,
+            temporal=temporal,
+            first_frames=temporal if vae["_class_name"] == "CausalConvAutoencoder" else 1,
+            first_chunk=partition[0],
+            chunk=chunk,
+            short_last_chunk=partition[-1] < chunk,
+            grid=spatial * transformer["patch_size"][1],
+        )

@@ -1,0 +1,73 @@
+"""What `videosvc calibrate` measured: one JSON file for each device, model and set of levers."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, ValidationError
+
+from videosvc import __version__
+from videosvc.config.toml_file import Section
+from videosvc.engine.plan import Plan
+from videosvc.pricing.coefficients import Coefficients
+from videosvc.pricing.features import FEATURES, Kind
+
+Seconds = Annotated[float, Field(ge=0)]
+LIBRARIES = ("torch", "diffusers")  # whose versions change how long things take
+
+
+class Calibration(Section):
+    """One measured fit."""
+
+    format: Literal[1] = 1
+    device: str
+    model: str
+    levers: str
+    fingerprint: str  # of all that would make it stale
+    measured_at: float = Field(gt=0)  # Unix seconds
+    seconds: dict[Kind, dict[str, Seconds]]  # by kind of piece and feature
+    cold_s: Seconds  # how much longer the first clip of a process takes
+    residuals: tuple[Annotated[float, Field(gt=0)], ...] = Field(min_length=1)  # measured / fitted, of each run
+
+    @property
+    def coefficients(self) -> Coefficients:
+        """Raises KeyError if a feature of today is not in it."""
+        by_kind = {kind: tuple(self.seconds[kind][name] for name in names) for kind, names in FEATURES.items()}
+        return Coefficients(**by_kind)
+
+    def save(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+        temporary.write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        temporary.replace(path)
+
+
+def load_calibration(path: Path, fingerprint: str) -> Calibration | None:
+    """The fit in `path`; None if there is none, or it is damaged or stale: each is mended by a new one."""
+    try:
+        calibration = Calibration.model_validate_json(path.read_bytes())
+        _ = calibration.coefficients
+    except (OSError, ValidationError, KeyError):
+        return None
+    return calibration if calibration.fingerprint == fingerprint else None
+
+
+def calibration_path(data_dir: Path, device_name: str, model: str, plan: Plan) -> Path:
+    """Where the fit for the levers of `plan` is kept."""
+    device = re.sub(r"[^a-z0-9]+", "-", device_name.lower()).strip("-")
+    return data_dir / "calibration" / f"{device}.{model}.{levers_of(plan)}.json"
+
+
+def levers_of(plan: Plan) -> str:
+    return f"{plan.weights}-{plan.frame_cache}-{plan.decode}"
+
+
+def fingerprint_of(model_hash: str) -> str:
+    """Changes with the model's weights, this package, the libraries that compute, and the number of CPUs."""
+    parts = [model_hash, __version__, *(version(library) for library in LIBRARIES), str(os.cpu_count())]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()

@@ -1,0 +1,80 @@
+"""Seconds per unit of work on one device: measured by `videosvc calibrate`, or a careful guess."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from videosvc.engine.costs import ChunkCosts, RunCosts
+from videosvc.pricing.features import Features, RunFeatures
+from videosvc.pricing.shape import ModelShape
+
+# For devices nobody measured: about half of what a slow one of the kind does on small models, so that a first quote
+# errs on the side of who must keep it. One calibration, or a few receipts, replace the guess.
+CORE_FLOPS = 15e9  # a CPU core
+GPU_FLOPS = 15e12
+CPU_LAYER_S = 0.003  # a transformer layer, whatever its work
+GPU_LAYER_S = 0.001
+TEXT_TOKENS = 512  # what a text encoder reads at most
+FIXED_S = 0.02  # anything else, once
+MEGAPIXEL_S = 0.5  # through the video encoder
+
+
+@dataclass(frozen=True, slots=True)
+class Coefficients:
+    """Seconds a unit of each feature takes, in the order of `features.FEATURES`."""
+
+    text: Features
+    denoise: Features
+    decode: Features
+    mux: Features
+    finish: Features
+
+    def costs(self, work: RunFeatures, slowness: float, cold_s: float, spread: float) -> RunCosts:
+        """Expected seconds of each piece on a device that takes `slowness` times as long as when it was measured."""
+        chunks: list[ChunkCosts] = []
+        last = len(work.chunks) - 1
+        for number, chunk in enumerate(work.chunks):
+            # Once the window is full, chunks are alike: planning prices hundreds.
+            if 1 < number < last and chunk == work.chunks[number - 1]:
+                chunks.append(chunks[-1])
+                continue
+            step_s = slowness * _dot(chunk.denoise, self.denoise)
+            chunks.append(
+                ChunkCosts(
+                    step_s=step_s,
+                    append_s=step_s if number < last else 0.0,
+                    decode_s=slowness * _dot(chunk.decode, self.decode),
+                    mux_s=slowness * _dot(chunk.mux, self.mux),
+                )
+            )
+        return RunCosts(
+            text_s=slowness * (_dot(work.text, self.text) + cold_s),
+            chunks=tuple(chunks),
+            finish_s=slowness * _dot(work.finish, self.finish),
+            spread=spread,
+        )
+
+
+def guess(shape: ModelShape, device_name: str) -> Coefficients:
+    """A careful guess from the model's weights; `device_name` only tells a CPU, which is this one, from a GPU."""
+    on_cpu = device_name.startswith("cpu")
+    flops = CORE_FLOPS * (os.cpu_count() or 1) if on_cpu else GPU_FLOPS
+    layer_s = CPU_LAYER_S if on_cpu else GPU_LAYER_S
+    # A convolution's weights work on a grid between the latents' and the pixels'; most are near the latents'.
+    per_pixel = 2 * shape.vae_weights / shape.spec.spatial**2
+    return Coefficients(
+        text=(FIXED_S + 2 * shape.text_weights * TEXT_TOKENS / flops,),
+        denoise=(
+            layer_s * shape.layers,
+            2e3 * shape.transformer_weights / flops,
+            4e6 * shape.layers * shape.width / flops,
+        ),
+        decode=(FIXED_S, 1e6 * per_pixel / flops),
+        mux=(FIXED_S / 10, MEGAPIXEL_S / 10),
+        finish=(FIXED_S, MEGAPIXEL_S),
+    )
+
+
+def _dot(amounts: Features, seconds: Features) -> float:
+    return sum(amount * each for amount, each in zip(amounts, seconds, strict=True))

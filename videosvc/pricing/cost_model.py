@@ -1,0 +1,126 @@
+"""What a plan takes on one kind of device: expected, at most, and piece by piece."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from videosvc.config.models import ModelEntry
+from videosvc.engine.costs import ComputeCap, RunCosts
+from videosvc.engine.plan import Plan
+from videosvc.pricing.calibration import calibration_path, fingerprint_of, load_calibration
+from videosvc.pricing.coefficients import Coefficients, guess
+from videosvc.pricing.features import run_features
+from videosvc.pricing.shape import ModelShape, read_shape
+from videosvc.pricing.speed_log import append_speed, load_speed_log
+
+if TYPE_CHECKING:
+    from videosvc.engine.meter import ComputeReceipt
+
+# Where nothing was measured.
+GUESSED_SPREAD = 3.0
+GUESSED_COLD_S = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """Seconds of compute of one plan."""
+
+    compute_s: float  # expected
+    bound_s: float  # 95 of 100 such jobs take no more
+    needed_s: float  # the smallest compute cap under which it would run whole
+    by_stage: Mapping[str, float]  # expected
+    calibrated: bool  # False: a careful guess
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """One model with one set of levers on one device, as that device is now."""
+
+    shape: ModelShape
+    coefficients: Coefficients
+    slowness: float  # 2: takes twice as long as when it was measured
+    spread: float
+    cold_s: float  # by which the first clip of a process takes longer
+    calibrated: bool
+
+    def costs(self, plan: Plan, cold: bool = False) -> RunCosts:
+        work = run_features(plan, self.shape)
+        return self.coefficients.costs(work, self.slowness, self.cold_s if cold else 0.0, self.spread)
+
+    def estimate(self, plan: Plan, cold: bool = False) -> Estimate:
+        costs = self.costs(plan, cold)
+        total_s = costs.total_s(plan.steps)
+        return Estimate(
+            compute_s=total_s,
+            bound_s=self.spread * total_s,
+            needed_s=costs.needed_s(plan.steps),
+            by_stage={
+                "text": costs.text_s,
+                "denoise": sum(plan.steps * chunk.step_s + chunk.append_s for chunk in costs.chunks),
+                "decode": sum(chunk.decode_s for chunk in costs.chunks),
+                "mux": sum(chunk.mux_s for chunk in costs.chunks) + costs.finish_s,
+            },
+            calibrated=self.calibrated,
+        )
+
+
+class CostModel:
+    """The cost model of one kind of device. Reads its files anew whenever they change; needs no torch."""
+
+    def __init__(self, data_dir: Path, device_name: str) -> None:
+        """`device_name`: as a receipt has it: "cpu", "NVIDIA H200"."""
+        self.device_name = device_name
+        self._data_dir = data_dir
+        self._shapes: dict[str, tuple[ModelEntry, ModelShape, str]] = {}
+
+    def fit(self, entry: ModelEntry, plan: Plan) -> Fit:
+        """The fit for `plan`'s levers. Raises ModelError if the model's folder is missing or damaged."""
+        shape, fingerprint = self._shape(entry)
+        path = calibration_path(self._data_dir, self.device_name, entry.name, plan)
+        calibration = load_calibration(path, fingerprint)
+        log = load_speed_log(_log_path(path), fingerprint)
+        slowness = log.slowness(time.time())
+        if calibration is None:
+            return Fit(shape, guess(shape, self.device_name), slowness, GUESSED_SPREAD, GUESSED_COLD_S, False)
+        spread = log.spread(calibration.residuals)
+        return Fit(shape, calibration.coefficients, slowness, spread, calibration.cold_s, True)
+
+    def estimate(self, plan: Plan, entry: ModelEntry, cold: bool = False) -> Estimate:
+        """`cold`: for the first clip of a process. Raises ModelError."""
+        return self.fit(entry, plan).estimate(plan, cold)
+
+    def compute_cap(self, plan: Plan, entry: ModelEntry, max_compute_s: float, cold: bool = False) -> ComputeCap:
+        """What `Engine.run` needs to keep a run of `plan` below `max_compute_s` on this device. Raises ModelError."""
+        return ComputeCap(max_compute_s, self.fit(entry, plan).costs(plan, cold))
+
+    def observe(self, plan: Plan, entry: ModelEntry, receipt: ComputeReceipt, cold: bool = False) -> None:
+        """Learns from a job that ended on this device. A resumed one teaches nothing: others did part of it.
+
+        Raises ModelError, OSError (the data folder cannot be written to).
+        """
+        if receipt.resumed:
+            return
+        fit = self.fit(entry, plan)
+        costs = fit.costs(plan, cold)
+        chunks = zip(costs.chunks, receipt.steps, strict=True)
+        expected_s = costs.text_s + sum(chunk.total_s(steps) for chunk, steps in chunks) + costs.finish_s
+        ratio = fit.slowness * (receipt.compute_seconds + receipt.wasted_s) / expected_s
+        path = calibration_path(self._data_dir, self.device_name, entry.name, plan)
+        append_speed(_log_path(path), self._shape(entry)[1], ratio)
+
+    def _shape(self, entry: ModelEntry) -> tuple[ModelShape, str]:
+        """The model's shape and the fingerprint of what is measured with it, read once for each entry."""
+        known = self._shapes.get(entry.name)
+        if known is None or known[0] != entry:
+            shape = read_shape(entry)
+            known = self._shapes[entry.name] = (entry, shape, fingerprint_of(shape.model_hash))
+        return known[1], known[2]
+
+
+def _log_path(calibration: Path) -> Path:
+    """Beside the fit, so that both go together."""
+    return calibration.with_suffix(".log")

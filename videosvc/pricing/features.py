@@ -1,0 +1,75 @@
+"""A plan as amounts of work: the features that a device's seconds are fitted to.
+
+Each piece of a run is of one kind, and each kind has its features. Seconds of a piece = features x coefficients.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Literal
+
+from videosvc.engine.plan import Plan
+from videosvc.pricing.shape import ModelShape
+
+Kind = Literal["text", "denoise", "decode", "mux", "finish"]
+Features = tuple[float, ...]
+
+FEATURES: Mapping[Kind, tuple[str, ...]] = MappingProxyType(
+    {
+        "text": ("texts",),  # encoded: one, or two under guidance
+        # A forward of one chunk through the transformer. Pairs: each token with each it attends to, cache included.
+        "denoise": ("forwards", "kilotokens", "megapairs"),
+        "decode": ("chunks", "megapixels"),
+        "mux": ("chunks", "megapixels"),
+        "finish": ("files", "megapixels"),  # the encoder holds back frames until the end
+    }
+)
+# The stage of a receipt that each kind is counted in.
+STAGE: Mapping[Kind, str] = MappingProxyType(
+    {"text": "text", "denoise": "denoise", "decode": "decode", "mux": "mux", "finish": "mux"}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkFeatures:
+    denoise: Features  # of one step, and of taking the finished chunk into the frame cache
+    decode: Features
+    mux: Features
+
+
+@dataclass(frozen=True, slots=True)
+class RunFeatures:
+    """The pieces of a plan in the order they come; its number of steps is not in them."""
+
+    text: Features
+    chunks: tuple[ChunkFeatures, ...]
+    finish: Features
+
+
+def run_features(plan: Plan, shape: ModelShape) -> RunFeatures:
+    spec = shape.spec
+    batch = 2 if plan.guidance_scale > 1.0 else 1
+    per_latent = (plan.width // spec.grid) * (plan.height // spec.grid)
+    megapixels = plan.width * plan.height / 1e6  # of a frame
+    sizes = spec.chunks(plan.frames)
+    window = len(sizes) if shape.window_chunks is None else shape.window_chunks
+    chunks: list[ChunkFeatures] = []
+    latents = written = 0
+    for chunk, size in enumerate(sizes):
+        tokens = size * per_latent
+        context = sum(sizes[max(0, chunk - window) : chunk]) * per_latent
+        decoded = spec.frames_of(latents, size)
+        kept = min(decoded, plan.frames - written)
+        latents, written = latents + size, written + kept
+        chunks.append(
+            ChunkFeatures(
+                denoise=(1.0, batch * tokens / 1e3, batch * tokens * (tokens + context) / 1e6),
+                decode=(1.0, decoded * megapixels),
+                mux=(1.0, kept * megapixels),
+            )
+        )
+    return RunFeatures(
+        text=(float(batch),), chunks=tuple(chunks), finish=(1.0, plan.frames * megapixels)
+    )

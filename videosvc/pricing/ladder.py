@@ -1,0 +1,86 @@
+"""The plans that may stand in for the one asked for: smaller, of fewer steps, of fewer frames; never shorter."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import product
+from types import MappingProxyType
+from typing import Any
+
+from videosvc.config.models import ModelEntry
+from videosvc.config.presets import Tradable
+from videosvc.config.size import Size
+from videosvc.engine.plan import Plan
+
+STEPS = (150, 100, 75, 50, 40, 30, 25, 20, 16, 12, 10, 8, 6, 4, 3, 2, 1)
+# Below these a sampler's clip is not worth its price, however low that is (docs/architecture.md).
+FEWEST_STEPS: Mapping[str, int] = MappingProxyType({"flow_map": 1, "consistency": 1, "unipc": 10, "euler": 20})
+FEWEST_FPS = 4
+TRADABLE: tuple[Tradable, ...] = ("size", "steps", "fps")
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A plan beside the one asked for."""
+
+    plan: Plan
+    rank: int  # 0 is the best; what is traded last counts most
+    allowed: bool  # False: better than what was asked for in some way; an offer, not a substitute
+
+
+@dataclass(frozen=True, slots=True)
+class _Rung:
+    values: Mapping[str, Any]  # by field of the plan
+    allowed: bool
+
+
+def candidates(asked: Plan, entry: ModelEntry, trade: tuple[Tradable, ...]) -> tuple[Candidate, ...]:
+    """The best first, `asked` among them. Downward they differ only in what `trade` names, traded in that order."""
+    rungs = {"size": _sizes(asked, entry), "steps": _steps(asked), "fps": _fps(asked)}
+    first_to_last = (*trade, *(what for what in TRADABLE if what not in trade))
+    open_rungs = [
+        [rung for rung in rungs[what] if what in trade or not rung.allowed or _is(asked, rung)]
+        for what in reversed(first_to_last)
+    ]
+    return tuple(
+        Candidate(
+            plan=replace(asked, **{field: value for rung in place for field, value in rung.values.items()}),
+            rank=rank,
+            allowed=all(rung.allowed for rung in place),
+        )
+        for rank, place in enumerate(product(*open_rungs))
+    )
+
+
+def _is(plan: Plan, rung: _Rung) -> bool:
+    return all(getattr(plan, field) == value for field, value in rung.values.items())
+
+
+def _sizes(asked: Plan, entry: ModelEntry) -> list[_Rung]:
+    """Those of the model's list that hold the asked size, that size, and those of the list that it holds."""
+    here = Size(asked.width, asked.height)
+    larger, smaller = [], []
+    for size in sorted(map(Size.parse, entry.sizes), key=lambda size: -size.width * size.height):
+        if size != here and size.width >= here.width and size.height >= here.height:
+            larger.append(size)
+        elif size != here and size.width <= here.width and size.height <= here.height:
+            smaller.append(size)
+    return [
+        _Rung({"width": size.width, "height": size.height}, size not in larger) for size in (*larger, here, *smaller)
+    ]
+
+
+def _steps(asked: Plan) -> list[_Rung]:
+    fewer = [steps for steps in STEPS if FEWEST_STEPS[asked.sampler] <= steps < asked.steps]
+    return [_Rung({"steps": steps}, steps <= asked.steps) for steps in (2 * asked.steps, asked.steps, *fewer)]
+
+
+def _fps(asked: Plan) -> list[_Rung]:
+    return [_Rung({"fps": fps}, True) for fps in (asked.fps, *_halves(asked.fps))]
+
+
+def _halves(fps: int) -> Iterator[int]:
+    while fps // 2 >= FEWEST_FPS:
+        fps //= 2
+        yield fps

@@ -1,0 +1,56 @@
+"""What a plan must keep to: the caller's caps, and below them the preset's own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+
+from videosvc.config.presets import Preset
+from videosvc.errors import CapTooLow
+from videosvc.pricing.cap import Cap
+from videosvc.pricing.options import Option
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The field of each limit is where it came from, for the message that refuses. None is no limit."""
+
+    usd: Decimal | None
+    usd_field: str
+    compute_s: float | None
+    compute_field: str
+
+    @staticmethod
+    def of(cap: Cap, preset: Preset, seconds: float, calibrated: bool) -> Limits:
+        """`seconds`: the clip's length. A preset's own limits count where costs are known: a guess refuses nobody."""
+        own_usd = preset.cap.max_cost_usd if calibrated else None
+        own_s = preset.cap.max_compute_seconds_per_second if calibrated else None
+        return Limits(
+            usd=cap.max_cost_usd or (None if own_usd is None else Decimal(repr(own_usd))),
+            usd_field="preset" if cap.max_cost_usd is None else "max_cost_usd",
+            compute_s=cap.max_compute_s or (None if own_s is None else own_s * seconds),
+            compute_field="preset" if cap.max_compute_s is None else "max_compute_seconds",
+        )
+
+    def allow(self, option: Option) -> bool:
+        return self._keeps_usd(option) and self._keeps_compute(option)
+
+    def refusal(self, options: Sequence[Option]) -> CapTooLow:
+        """For when none of `options` fits: which limit is too low for the cheapest of them, and what that costs."""
+        cheapest = min(options, key=lambda option: option.price_usd)
+        plan = cheapest.plan
+        says = f"{plan.seconds:g} s at {plan.size}, {plan.fps} fps, steps: {plan.steps}"
+        if self._keeps_usd(cheapest):
+            field, limit = self.compute_field, f"{self.compute_s:g} s of compute"
+            needs = f"{cheapest.needed_s:.3g} s"
+        else:
+            field, limit, needs = self.usd_field, f"{self.usd} USD", f"{cheapest.price_usd} USD"
+        message = f"{field}: {limit} is too low; the cheapest plan ({says}) may take {needs}"
+        return CapTooLow(message, field, cheapest.price_usd)
+
+    def _keeps_usd(self, option: Option) -> bool:
+        return self.usd is None or option.price_usd <= self.usd
+
+    def _keeps_compute(self, option: Option) -> bool:
+        return self.compute_s is None or option.needed_s <= self.compute_s

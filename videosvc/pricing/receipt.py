@@ -1,0 +1,59 @@
+"""The receipt: what a job took, what it was charged, and what the levers saved."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from videosvc.pricing.energy import Energy, rated_energy
+from videosvc.pricing.money import usd
+from videosvc.pricing.quote import Quote, charge
+
+if TYPE_CHECKING:
+    from videosvc.engine.meter import ComputeReceipt
+
+
+def full_receipt(
+    compute: ComputeReceipt, quote: Quote, energy: Energy | None = None, wasted_s: float = 0.0
+) -> dict[str, Any]:
+    """The `receipt` object of the public contract: money as numbers of USD, times in seconds of compute.
+
+    `energy`: what a counter read; None takes the device's watts from devices.toml. `wasted_s`: compute of earlier
+    attempts that came to nothing.
+    """
+    charged = charge(compute.compute_seconds, quote)
+    energy = energy or rated_energy(quote.rate.watts, compute.compute_seconds)
+    levers = [{"name": saving.name, "saved_compute_seconds": round(saving.saved_s, 4)} for saving in quote.savings]
+    if _cut_short(compute, quote):
+        landed_s = max(0.0, quote.compute_s - compute.compute_seconds)
+        levers.append({"name": "landing", "saved_compute_seconds": round(landed_s, 4)})
+    return {
+        **compute.as_dict(),
+        "device_usd_per_hour": float(quote.rate.usd_per_hour),
+        "price_usd": float(usd(quote.rate.price(compute.compute_seconds))),
+        "price_per_second_usd": float(usd(charged / Decimal(repr(quote.plan.seconds)))),
+        "quoted_usd": float(quote.price_usd),
+        "charged_usd": float(charged),
+        "energy_joules": round(energy.joules, 3),
+        "energy_source": energy.source,
+        "baseline_compute_seconds": round(quote.baseline_s, 4),
+        "levers": levers,
+        "wasted_compute_seconds": round(compute.wasted_s + wasted_s, 4),
+    }
+
+
+def plan_as_run(compute: ComputeReceipt, quote: Quote) -> dict[str, Any]:
+    """The `plan` object of the contract for what really ran: with what the run itself had to trade.
+
+    `steps` is then the fewest that a chunk had.
+    """
+    plan = quote.plan_as_dict()
+    if not _cut_short(compute, quote):
+        return plan
+    saved = quote.price_usd - charge(compute.compute_seconds, quote)
+    landed = {"what": "steps", "from": quote.plan.steps, "to": min(compute.steps), "saves_usd": float(usd(saved))}
+    return {**plan, "steps": min(compute.steps), "traded": [*plan["traded"], landed]}
+
+
+def _cut_short(compute: ComputeReceipt, quote: Quote) -> bool:
+    return any(steps < quote.plan.steps for steps in compute.steps)

@@ -1,0 +1,52 @@
+"""What of a model its costs depend on, read from its folder's small files and file sizes: nothing is loaded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from videosvc.config.models import ModelEntry
+from videosvc.errors import ModelError
+from videosvc.families.checks import model_hash, read_json, weight_files
+from videosvc.families.latent_spec import LatentSpec
+
+STORED_BYTES = 2  # a weight as published checkpoints store it; where it is 4, the guess is careful
+
+
+@dataclass(frozen=True, slots=True)
+class ModelShape:
+    """A model as the cost model sees it. The weights only matter where nothing was measured."""
+
+    spec: LatentSpec
+    window_chunks: int | None  # finished chunks looked back on; None: all
+    model_hash: str
+    layers: int
+    width: int  # of attention, all heads together
+    transformer_weights: int
+    text_weights: int
+    vae_weights: int
+
+
+def read_shape(entry: ModelEntry) -> ModelShape:
+    """Raises ModelError naming the file that is missing or damaged."""
+    folder = entry.folder()
+    transformer = read_json(entry.name, folder, "transformer/config.json")
+    vae = read_json(entry.name, folder, "vae/config.json")
+    files = {
+        component: weight_files(entry.name, folder, component, kind)
+        for component, kind in (("transformer", "diffusers"), ("vae", "diffusers"), ("text_encoder", "transformers"))
+    }
+    weights = {name: sum(file.stat().st_size for file in found) // STORED_BYTES for name, found in files.items()}
+    try:
+        return ModelShape(
+            spec=LatentSpec.of_anyflow(transformer, vae),
+            window_chunks=entry.window_chunks,
+            model_hash=model_hash(folder, [file for found in files.values() for file in found]),
+            layers=transformer["num_layers"],
+            width=transformer["num_attention_heads"] * transformer["attention_head_dim"],
+            transformer_weights=weights["transformer"],
+            text_weights=weights["text_encoder"],
+            vae_weights=weights["vae"],
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        message = f"model {entry.name!r}: its configuration lacks what a price needs ({error})"
+        raise ModelError(message, param="model") from error

@@ -1,0 +1,146 @@
+"""One attempt at one job: drives the engine, tells how far it is, and saves where it stands."""
+
+from __future__ import annotations
+
+import logging
+import time
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from videosvc.artifacts.previews import jpeg
+from videosvc.engine.checkpoint import Checkpoint
+from videosvc.engine.costs import ComputeCap
+from videosvc.engine.events import ChunkDone, Done, Event, StepDone, TextEncoded, Traded
+from videosvc.engine.generate import Engine
+from videosvc.engine.meter import ComputeReceipt, Meter
+from videosvc.pricing.quote import Quote
+from videosvc.worker.checkpoints import CheckpointFolder
+from videosvc_queue.context import Context, Draining, GiveBack
+from videosvc_queue.job import Job
+
+log = logging.getLogger(__name__)
+
+PREVIEW_S = 0.5
+BEAT_S = 0.5  # between two rows written; events go out at every step, and cancelling is read at every step
+STEP_S = 15.0  # of compute between two checkpoints at steps
+CHUNK_S = 1.0  # the same at chunks: less compute is done again sooner than a file is synced
+ENDING_S = 1.0  # after the last step: previews of the file, and storing it
+
+
+class Attempt:
+    """`run` it once; what has been spent can be asked for at any time."""
+
+    def __init__(
+        self, job: Job, context: Context, quote: Quote, engine: Engine, checkpoints: CheckpointFolder
+    ) -> None:
+        self._job = job
+        self._context = context
+        self._quote = quote
+        self._engine = engine
+        self._checkpoints = checkpoints
+        self._resumed = self._find_start()
+        plan, model_hash = quote.plan, engine.family.model_hash
+        self._newest = self._resumed or Checkpoint(plan, model_hash, finished=(), sampler=None, spent={})
+        # Seconds of earlier attempts that came to nothing: what they had spent when last heard of, and not saved.
+        unsaved_s = max(0.0, job.detail.get("spent_s", 0.0) - _total_s(self._newest))
+        self.lost_s: float = job.detail.get("lost_s", 0.0) + unsaved_s
+        self._detail: dict[str, Any] = {**job.detail, "lost_s": self.lost_s}
+        self._saved_s = _total_s(self._newest)
+        self._previewed_at = self._beaten_at = float("-inf")
+        self._steps = (0, quote.plan.steps)
+
+    def run(self, output: Path, cap: ComputeCap | None) -> ComputeReceipt:
+        """Makes the file, or raises what the engine raises, or Cancelled, LeaseLost, GiveBack."""
+        try:
+            with closing(self._engine.run(self._quote.plan, output, self._resumed, cap)) as events:
+                for event in events:
+                    if isinstance(event, Done):
+                        return event.receipt
+                    self._tell(event)
+                    self._save_if(CHUNK_S if isinstance(event, ChunkDone) else STEP_S)
+                    self._go_on(event)
+        except Draining:
+            self._save_if(0.0)
+            raise GiveBack(wasted_s=self._unsaved_s) from None
+        raise AssertionError("the engine ended without a Done event")
+
+    def receipt(self) -> ComputeReceipt:
+        """Of what was spent up to the newest event."""
+        receipt = Meter(self._engine.family.device, self._newest.spent).receipt(self._newest.steps)
+        return replace(receipt, resumed=self._resumed is not None)
+
+    def _find_start(self) -> Checkpoint | None:
+        """What an earlier attempt left, if it fits."""
+        found = self._checkpoints.load(self._job.id)
+        if found is None or (found.plan, found.model_hash) == (self._quote.plan, self._engine.family.model_hash):
+            return found
+        log.warning("job %s starts over: its checkpoint is of another plan or of other weights", self._job.id)
+        return None
+
+    def _tell(self, event: Event) -> None:
+        """To those who watch, through Redis."""
+        match event:
+            case TextEncoded():
+                plan = self._quote.plan_as_dict()
+                self._context.publish("plan", {"plan": plan, "unknown_words": list(event.unknown_words)})
+            case Traded():
+                plan = self._quote.plan_as_dict()
+                landing = {"what": "steps", "from": event.steps_before, "to": event.steps, "saves_usd": None}
+                plan = {**plan, "steps": event.steps, "traded": [*plan["traded"], landing]}
+                self._detail["plan"] = plan
+                self._context.publish("plan", {"plan": plan})
+            case StepDone():
+                self._newest = event.checkpoint
+                self._steps = (event.step, event.steps)
+                self._publish_progress(event)
+                self._publish_preview(event)
+            case ChunkDone():
+                self._newest = event.checkpoint
+                self._publish_progress(event)
+
+    def _publish_progress(self, event: StepDone | ChunkDone) -> None:
+        step, steps = self._steps
+        place = {"chunk": event.chunk + 1, "chunks": event.chunks, "step": step, "steps": steps}
+        self._context.publish("progress", {"progress": self._percent(event), **place})
+
+    def _publish_preview(self, event: StepDone) -> None:
+        now = time.monotonic()
+        if now - self._previewed_at >= PREVIEW_S:
+            self._previewed_at = now
+            self._context.preview(jpeg(event.preview()))
+            self._context.publish("preview", {"progress": self._percent(event)})
+
+    @property
+    def _unsaved_s(self) -> float:
+        return _total_s(self._newest) - self._saved_s
+
+    def _save_if(self, due_s: float) -> None:
+        """Saves if more than so many seconds of compute would be lost."""
+        if self._unsaved_s > due_s and self._checkpoints.save(self._job.id, self._newest):
+            self._saved_s = _total_s(self._newest)
+
+    def _go_on(self, event: Event) -> None:
+        """Raises Cancelled, LeaseLost or Draining if the job is not to."""
+        now = time.monotonic()
+        spent_s = _total_s(self._newest)
+        if event.progress > 0 and spent_s > 0:
+            remaining_s = spent_s / event.progress * (1 - event.progress) + ENDING_S
+        else:
+            remaining_s = self._quote.compute_s + ENDING_S
+        if now - self._beaten_at >= BEAT_S:
+            self._beaten_at = now
+            detail = {**self._detail, "spent_s": round(spent_s, 4)}
+            self._context.beat(self._percent(event), detail, remaining_s)
+        else:
+            self._context.check(remaining_s)
+
+    def _percent(self, event: Event) -> int:
+        """100 is for a job whose files are stored. A resumed one does not fall back while it decodes anew."""
+        reached = self._job.progress if self._resumed is not None else 0
+        return max(reached, min(99, int(100 * event.progress)))
+
+
+def _total_s(checkpoint: Checkpoint) -> float:
+    return sum(checkpoint.spent.values())

@@ -1,0 +1,88 @@
+"""A worker process: one device, the models of models.toml, jobs one after the other until it is told to stop.
+
+torch is not imported here: the process that talks to Redis stays small, and only its child may touch the GPU.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+
+from videosvc.config.models import load_models
+from videosvc.config.request import Request, resolve_plan
+from videosvc.config.settings import Settings
+from videosvc.errors import ConfigError
+from videosvc_queue.runner import Handler
+from videosvc_queue.store import Store
+from videosvc_queue.worker_process import WorkerOptions, worker_main
+
+MAX_MODELS = 2  # kept loaded at once; on a device where two do not fit, one is given up for the other
+WARM_UP_S = 0.5  # of the clip that warms up
+
+
+def run_worker(settings: Settings, folder: Path) -> int:
+    """Works on jobs until SIGTERM or SIGINT; returns the exit code. `folder`: configuration.
+
+    Raises ConfigError if there is no Redis to listen to, or no such device.
+    """
+    if settings.redis_url is None:
+        message = "redis_url: a worker needs VIDEOSVC_REDIS_URL, its service's Redis, such as redis://localhost:6379/0"
+        raise ConfigError(message, param="redis_url")
+    routes = tuple(load_models(folder))
+    named = device_name(settings.device)
+    settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with Store(settings.database_url) as store:
+        store.migrate()
+    options = WorkerOptions(
+        name=f"{settings.device.replace(':', '')}-{os.getpid()}@{socket.gethostname()}",
+        routes=routes,
+        device=named,
+        database_url=settings.database_url,
+        redis_url=settings.redis_url,
+        drain_s=settings.drain_s,
+        beat_s=settings.lease_s / 6,
+    )
+    return worker_main(options, lambda: make_handler(settings, folder, named))
+
+
+def make_handler(settings: Settings, folder: Path, named: str) -> Handler:
+    """Called in the process that computes; the default model is loaded, and warm, when it returns. Raises UserError."""
+    from videosvc.artifacts.store import ArtifactStore
+    from videosvc.pricing.cost_model import CostModel
+    from videosvc.worker.checkpoints import CheckpointFolder
+    from videosvc.worker.handler import VideoHandler
+    from videosvc.worker.warm_models import WarmModels
+
+    handler = VideoHandler(
+        folder,
+        WarmModels(settings.device, MAX_MODELS),
+        CostModel(settings.data_dir, named),
+        ArtifactStore(settings.artifact_url),
+        CheckpointFolder(settings.data_dir / "checkpoints"),
+        settings.retention_s,
+    )
+    handler.warm_up(resolve_plan(Request("a red ball", seconds=WARM_UP_S, seed=0), folder, settings).plan)
+    logging.getLogger(__name__).info("ready on %s", named)
+    return handler
+
+
+def device_name(device: str) -> str:
+    """As receipts have it: "cpu", "NVIDIA H200". A GPU is asked in a process of its own, for which torch is loaded.
+
+    Raises ConfigError if there is no such GPU.
+    """
+    if device == "cpu":
+        return device
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(_ask_torch, device).result()
+
+
+def _ask_torch(device: str) -> str:
+    from videosvc.engine.loading import pick_device
+    from videosvc.engine.meter import Meter
+
+    return Meter(pick_device(device)).receipt().device
