@@ -1,4 +1,4 @@
-"""Real PostgreSQL and Redis servers for tests, as a pytest plugin. A machine without PostgreSQL skips what needs it."""
+"""Real PostgreSQL and Redis servers for tests, as a pytest plugin (`.ci/needs` installs PostgreSQL)."""
 
 from __future__ import annotations
 
@@ -97,10 +97,12 @@ def own_redis() -> Iterator[RedisServer]:
         server.kill()
 
 
-def _postgres_programs() -> Path | None:
+def _postgres_programs() -> Path:
     on_path = shutil.which("initdb")
     found = [Path(on_path)] if on_path else sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
-    return found[-1].parent if found else None
+    if not found:
+        raise FileNotFoundError("PostgreSQL is not installed (Debian: apt-get install postgresql)")
+    return found[-1].parent
 
 
 def _postgres_user() -> str | None:
@@ -111,19 +113,20 @@ def _postgres_user() -> str | None:
     return "postgres" if "postgres" in known else "nobody"
 
 
-@pytest.fixture(scope="session")
-def postgres_server() -> Iterator[str]:
-    """Conninfo of a server's own database; use `postgres_url`."""
+@contextmanager
+def running_postgres(*options: str) -> Iterator[str]:
+    """Conninfo of a server's own database. `options`: settings beside the defaults, such as fsync=off.
+
+    Raises FileNotFoundError if PostgreSQL is not installed.
+    """
     programs = _postgres_programs()
-    if programs is None:
-        pytest.skip("PostgreSQL is not installed (Debian: apt-get install postgresql)")
     user = _postgres_user()
     identity: dict[str, Any] = {}
     if user is not None:
         identity = {"user": user, "group": pwd.getpwnam(user).pw_gid, "extra_groups": []}
     with _temporary_folder(user) as folder:
         data, log = folder / "data", folder / "log"
-        options = f"-k {folder} -c listen_addresses= -c fsync=off -c max_connections=200"
+        settings = " ".join(f"-c {option}" for option in ("listen_addresses=", "max_connections=200", *options))
 
         def run(program: str, *arguments: str) -> None:
             subprocess.run(
@@ -132,15 +135,22 @@ def postgres_server() -> Iterator[str]:
             )
 
         run("initdb", "-A", "trust", "-U", "videosvc", "-E", "UTF8", "--locale=C", "--no-sync")
-        run("pg_ctl", "-w", "-o", options, "-l", str(log), "start")
+        run("pg_ctl", "-w", "-o", f"-k {folder} {settings}", "-l", str(log), "start")
         try:
             yield f"host={folder} user=videosvc dbname=postgres"
         finally:
             run("pg_ctl", "-w", "-m", "immediate", "stop")
 
 
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[str]:
+    """Use `postgres_url`, for a database of the test's own."""
+    with running_postgres("fsync=off") as server:
+        yield server
+
+
 @contextmanager
-def _new_database(server: str) -> Iterator[str]:
+def new_database(server: str) -> Iterator[str]:
     name = f"test_{uuid.uuid4().hex}"
     host = psycopg.conninfo.conninfo_to_dict(server)["host"]
     with psycopg.connect(server, autocommit=True) as admin:
@@ -152,7 +162,7 @@ def _new_database(server: str) -> Iterator[str]:
 @pytest.fixture
 def postgres_url(postgres_server: str) -> Iterator[str]:
     """SQLAlchemy URL of a new database without tables."""
-    with _new_database(postgres_server) as url:
+    with new_database(postgres_server) as url:
         yield url
 
 
@@ -185,7 +195,7 @@ def migrated_sqlite_url(_sqlite_template: Path, tmp_path: Path) -> str:
 
 @pytest.fixture(scope="session")
 def _shared_postgres_url(postgres_server: str) -> Iterator[str]:
-    with _new_database(postgres_server) as url:
+    with new_database(postgres_server) as url:
         with Store(url) as store:
             store.migrate()
         yield url

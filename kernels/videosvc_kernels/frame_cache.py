@@ -6,9 +6,10 @@ what is kept in four bits is never all there in full precision at once.
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import reduce
+from functools import cache, reduce
 from itertools import accumulate
 
 import torch
@@ -92,9 +93,7 @@ class FrameCache:
             raise IndexError(f"chunk {chunk} of layer {layer}: {len(held)} held")
         held[chunk] = self._encoded(key, value)
 
-    def context(
-        self, layer: int, chunks: int | None = None, dtype: torch.dtype = torch.float32
-    ) -> KeyValue | None:
+    def context(self, layer: int, chunks: int | None = None, dtype: torch.dtype = torch.float32) -> KeyValue | None:
         """Keys and values `(B, H, L, D)` of the `chunks` oldest, or of all, in full; None if there are none."""
         held = self._layers[layer][:chunks]
         if not held:
@@ -116,8 +115,7 @@ class FrameCache:
             held = []
         if not held:
             return F.scaled_dot_product_attention(query, key, value)
-        rotated = self._codec.rotate(query)
-        past = reduce(merge, (self._partial(rotated, block) for block in self._blocks(held)))
+        past = reduce(merge, self._partials(self._codec.rotate(query), held))
         # Rotation is linear: what was summed up of all values is rotated back, once.
         past = Partial(self._codec.unrotate(past.output), past.weight)
         return merge(past, partial_attention(query, key, value)).output.to(query.dtype)
@@ -140,12 +138,20 @@ class FrameCache:
             yield _joined(pieces[:count])
             pieces = pieces[count:]
 
-    def _partial(self, query: Tensor, block: _Chunk) -> Partial:
-        if query.is_cuda:
-            from videosvc_kernels.coded_attention import coded_attention  # here: Triton is there on GPUs only
+    def _partials(self, query: Tensor, held: list[_Chunk]) -> Iterator[Partial]:
+        """Attention of rotated queries over some chunks, a piece at a time, still rotated."""
+        if query.is_cuda and _has_triton():
+            from videosvc_kernels.coded_attention import coded_attention
 
-            return coded_attention(query, block.keys, block.values, self._codec)
-        return partial_attention(query, *self._decoded(block, query.dtype))
+            yield from (coded_attention(query, chunk.keys, chunk.values, self._codec) for chunk in held)
+        else:
+            for block in self._blocks(held):
+                yield partial_attention(query, *self._decoded(block, query.dtype))
+
+
+@cache
+def _has_triton() -> bool:
+    return importlib.util.find_spec("triton") is not None
 
 
 def _joined(chunks: list[_Chunk]) -> _Chunk:

@@ -28,11 +28,13 @@ class RandomHadamard:
 
     def rotate(self, x: Tensor) -> Tensor:
         """`(..., dim)`, computed in float32, the type kept."""
-        return (x.float() @ self._matrix).to(x.dtype)
+        rotated: Tensor = x.float() @ self._matrix
+        return rotated.to(x.dtype)
 
     def unrotate(self, x: Tensor) -> Tensor:
         """Undoes `rotate`."""
-        return (x.float() @ self._matrix.T).to(x.dtype)
+        straight: Tensor = x.float() @ self._matrix.T
+        return straight.to(x.dtype)
 
 
 def walsh_hadamard(x: Tensor) -> Tensor:
@@ -43,4 +45,4 @@ def walsh_hadamard(x: Tensor) -> Tensor:
         first, second = x.unflatten(-1, (-1, 2, half)).unbind(-2)
         x = torch.stack((first + second, first - second), dim=-2).flatten(-3)
         half *= 2
-    return x * length**-0.5
+    return x.mul(length**-0.5)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import cache
+from itertools import pairwise
 
 
 @cache
@@ -15,8 +16,8 @@ def gaussian_codebook(levels: int) -> tuple[float, ...]:
     values = [(2 * i + 1 - levels) * 4 / levels for i in range(levels)]
     moved = 1.0
     while moved > 1e-9:
-        edges = [-math.inf, *((low + high) / 2 for low, high in zip(values, values[1:], strict=False)), math.inf]
-        means = [_mean(low, high) for low, high in zip(edges, edges[1:], strict=False)]
+        edges = [-math.inf, *((low + high) / 2 for low, high in pairwise(values)), math.inf]
+        means = [_mean(low, high) for low, high in pairwise(edges)]
         moved = max(abs(new - old) for new, old in zip(means, values, strict=True))
         values = means
     return tuple(values)

@@ -21,7 +21,7 @@ FORMAT = "1"  # raised when what is kept, or how, becomes another
 
 
 def read_weights(path: Path, key: str) -> dict[str, Tensor] | None:
-    """Tensors by name, on the CPU. None if there is no file, or it is damaged, of another `key` or of another format."""
+    """Tensors by name, on the CPU. None if there is no file, or a damaged one, or one of another `key`."""
     try:
         with safe_open(path, framework="pt") as file:
             about = file.metadata() or {}
@@ -55,7 +55,7 @@ def _about(key: str, tensors: Mapping[str, Tensor]) -> dict[str, str]:
     for name in sorted(tensors):
         tensor = tensors[name]
         checksum = zlib.crc32(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode(), checksum)
-        checksum = zlib.crc32(memoryview(tensor.numpy()).cast("B"), checksum)
+        checksum = zlib.crc32(tensor.numpy().data, checksum)
     return {"format": FORMAT, "key": key, "crc32": f"{checksum:08x}"}
 
 

@@ -21,7 +21,7 @@ class Dispatcher(Ticker):
 
     def sweep(self) -> None:
         """Rings every bell that is due. What fails is due again in 5 s. Raises kombu.exceptions.OperationalError."""
-        while bells := self._store.due_outbox():
+        while not self.stopping and (bells := self._store.due_outbox()):
             for bell in bells:
                 ring(self._celery, bell.job_id, bell.route, bell.tier)
             # After the publishing: a crash between the two rings twice, which is harmless.

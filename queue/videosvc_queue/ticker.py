@@ -21,7 +21,7 @@ class Ticker:
         self._tick = tick
         self._every_s = every_s
         self._kicked = threading.Event()
-        self._stopping = False
+        self._stopping = threading.Event()
         self._failing = False
         self._thread = threading.Thread(target=self._run, name=f"videosvc-{name}", daemon=True)
 
@@ -33,16 +33,21 @@ class Ticker:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Waits for the tick that runs."""
-        self._stopping = True
+        self._stopping.set()
         self._kicked.set()
         self._thread.join()
+
+    @property
+    def stopping(self) -> bool:
+        """A tick that does many things asks between two of them."""
+        return self._stopping.is_set()
 
     def kick(self) -> None:
         """Returns at once; the tick comes in its own thread."""
         self._kicked.set()
 
     def _run(self) -> None:
-        while not self._stopping:
+        while not self.stopping:
             try:
                 self._tick()
                 if self._failing:

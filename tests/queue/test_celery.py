@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import time
+from pathlib import Path
 
 import pytest
 import redis
@@ -9,6 +10,7 @@ from kombu.exceptions import OperationalError
 
 from servers import RedisServer
 from videosvc_queue.celery_app import RING, broker_url, make_celery, ring, silent_routes
+from videosvc_queue.redis_server import EmbeddedRedis
 from videosvc_queue.tiers import Tier
 
 
@@ -47,6 +49,13 @@ def test_a_dead_redis_is_told_at_once_and_a_restarted_one_is_used(own_redis: Red
     own_redis.start()
     ring(app, "job3", "toy", Tier.BATCH)
     assert silent_routes(app, ["toy"]) == []
+
+
+def test_rings_through_the_embedded_redis(tmp_path: Path) -> None:
+    with EmbeddedRedis(tmp_path / "a b%20c") as server:
+        app = make_celery(server.url)
+        ring(app, "job1", "toy", Tier.BATCH)
+        assert silent_routes(app, ["toy", "other"]) == ["other"]
 
 
 @pytest.mark.parametrize(

@@ -127,7 +127,8 @@ def _invalid_parameter(error: RequestValidationError) -> ApiError:
     """Of the query; bodies are checked in body.py."""
     problem = error.errors()[0]
     param = str(problem["loc"][-1])
-    return invalid(param, f"{reprlib.repr(problem.get('input'))}: {problem['msg'].replace('Input should be', 'must be')}")
+    reason = problem["msg"].replace("Input should be", "must be")
+    return invalid(param, f"{reprlib.repr(problem.get('input'))}: {reason}")
 
 
 HANDLED = (ApiError, UserError, QueueFull, QuotaExceeded, IdempotencyConflict, DBAPIError, PoolTimeout, RedisError,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 import time
 
 from pydantic import ValidationError
@@ -42,13 +43,14 @@ def plan(services: Services, caller: Caller, request: VideoRequest) -> Quote:
         return services.planners.current().quote(request.request(), request.cap(), request.tier)
     stored = services.store.get_quote(request.quote_id, caller.tenant)
     if stored is None:
-        raise invalid("quote_id", f"there is no quote {request.quote_id!r}")
+        raise invalid("quote_id", f"there is no quote {reprlib.repr(request.quote_id)}")
     if stored.expires_at <= time.time():
         raise ApiError(409, "quote_expired", "quote_id: this quote has expired; ask for a new one", "quote_id")
     quoted = VideoRequest.model_validate(stored.body["request"])
     for field in request.model_fields_set - FREE_BESIDE_QUOTE:
-        if getattr(request, field) != getattr(quoted, field):
-            raise invalid(field, f"{getattr(quoted, field)!r} was quoted; leave it so, or ask for a new quote")
+        before = getattr(quoted, field)
+        if getattr(request, field) != before:
+            raise invalid(field, f"{reprlib.repr(before)} was quoted; leave it so, or ask for a new quote")
     return Quote.parse(stored.body["quote"])
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from typing import Annotated, Any
 
@@ -28,7 +28,7 @@ def usage(
 ) -> Response:
     """Spend and compute by day, model and tier, of jobs that ended on these days; of the last 30 by default."""
     last = to or datetime.now(UTC).date()
-    first = from_ or max(date.min + timedelta(DAYS), last) - timedelta(DAYS - 1)
+    first = from_ or date.fromordinal(max(1, last.toordinal() - DAYS + 1))
     if first > last:
         raise invalid("from", f"{first} must not be after to, {last}")
     rows = services.store.usage(tenant.tenant, _midnight(first), _midnight(last) + 86400)

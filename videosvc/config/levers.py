@@ -18,7 +18,21 @@ LEVERS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 AVAILABLE: Mapping[str, Mapping[str, tuple[str, ...]]] = MappingProxyType(
     {
         "anyflow_far": MappingProxyType(
-            {"weights": ("native",), "frame_cache": ("native",), "decode": ("stream",), "compile": ("false",)}
+            {
+                "weights": ("native", "int8"),
+                "frame_cache": ("native", "int8", "int4"),
+                "decode": ("stream",),
+                "compile": ("false",),
+            }
+        ),
+    }
+)
+
+# Why a value is not there to wait for.
+REASONS: Mapping[tuple[str, str, str], str] = MappingProxyType(
+    {
+        ("anyflow_far", "frame_cache", "off"): (
+            "every step of a chunk reads those before it: without a cache it would encode them anew, for the same clip"
         ),
     }
 )
@@ -29,4 +43,6 @@ def refusal(family: str, lever: str, value: str) -> str | None:
     allowed = AVAILABLE[family][lever]
     if value in allowed:
         return None
-    return f"lever {lever}={value!r} is not available yet for family {family}: allowed {', '.join(allowed)}"
+    reason = REASONS.get((family, lever, value))
+    there = f"makes no sense for family {family} ({reason})" if reason else f"is not available yet for family {family}"
+    return f"lever {lever}={value!r} {there}: allowed {', '.join(allowed)}"

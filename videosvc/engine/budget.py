@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterator
 from statistics import median
 
-from videosvc.engine.costs import CALM, GUARD, RESERVE, ComputeCap, Pace
+from videosvc.engine.costs import CALM, GUARD, ComputeCap, Pace
 from videosvc.engine.meter import Meter
 from videosvc.errors import ComputeCapExceeded
 
@@ -68,9 +68,8 @@ class Budget:
             )
 
     def _pace(self) -> Pace:
-        """How the device has been doing. What it may fall to is seen from its quick moments, lest it be feared twice."""
+        """How the device does. What it may fall to is seen from its quick moments, or it would be feared twice."""
         if not self._ratios:
             return CALM
         now = median(self._ratios[-RECENT:])
-        quick = min(self._ratios)
-        return Pace(now, max(GUARD * quick, SURGE * now), max(RESERVE * quick, self.costs.spread * now))
+        return Pace(now, max(GUARD * min(self._ratios), SURGE * now))

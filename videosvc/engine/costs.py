@@ -8,8 +8,6 @@ from dataclasses import dataclass
 # A piece is begun only if the cap would be kept were the device to fall to a quarter of its speed at once: pieces
 # cannot be stopped halfway, and shared machines were seen to fall to a third within one step.
 GUARD = 4.0
-# Room is kept to land at half the speed, which is what such machines fall to for longer.
-RESERVE = 2.0
 ROUNDING = 1e-6  # sums of the same costs in another order differ in their last bits
 
 
@@ -19,7 +17,6 @@ class Pace:
 
     now: float = 1.0
     guard: float = GUARD  # any one piece, were the device to slow down within it
-    reserve: float = RESERVE  # all on the way to the end, were it to slow down for good
 
 
 CALM = Pace()
@@ -84,12 +81,12 @@ class RunCosts:
 
     def _landings_s(self, chunk: int, pace: Pace) -> list[float]:
         """For each chunk from number `chunk` on: what its last step and all after it may take, one step a chunk."""
-        rest_s = pace.reserve * self.finish_s
+        rest_s = self.spread * pace.now * self.finish_s
         guarded_s = pace.guard * self.finish_s
         landings: list[float] = []
         for costs in reversed(self.chunks[chunk:]):
             for piece_s in (costs.mux_s, costs.decode_s, costs.append_s, costs.step_s):
-                rest_s += pace.reserve * piece_s
+                rest_s += self.spread * pace.now * piece_s
                 guarded_s = max(pace.guard * piece_s, pace.now * piece_s + guarded_s)
             landings.append(max(rest_s, guarded_s))
         return landings[::-1]

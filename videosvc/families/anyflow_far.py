@@ -12,15 +12,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
+from videosvc.config.levers import refusal
 from videosvc.errors import ModelError
 from videosvc.families.base import Clip, Family, TextEmbeds
 from videosvc.families.checks import model_hash, read_json, weight_files
 from videosvc.families.decoder import CausalConvStream, DecoderStream, WanStream
 from videosvc.families.far_clip import FarClip
 from videosvc.families.far_forward import FarForward
+from videosvc.families.int8_weights import TOLERANCE, quantize_blocks
 from videosvc.families.latent_spec import LatentSpec
 from videosvc.families.prompt_encoder import PromptEncoder
+from videosvc_kernels import CacheCodec, Int4Codec, Int8Codec, NativeCodec, int8_refusal
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -36,10 +40,23 @@ class AnyFlowFAR(Family):
         window_chunks: int | None,
         device: torch.device,
         dtype: torch.dtype,
+        weights: str = "native",
+        frame_cache: str = "native",
+        quantized: Path | None = None,
     ) -> None:
-        """Loads `folder`. Raises ModelError naming the file that is missing, damaged or unfit."""
+        """Loads `folder`, with the levers of a plan. `quantized`: a folder to keep quantised weights in.
+
+        Raises ModelError naming the file that is missing, damaged or unfit, or the lever and why it cannot be.
+        """
         from diffusers import AnyFlowFARTransformer3DModel
         from transformers import UMT5EncoderModel
+
+        for lever, value in (("weights", weights), ("frame_cache", frame_cache)):
+            reason = refusal("anyflow_far", lever, value)
+            if reason is None and value == "int8" and lever == "weights":
+                reason = int8_refusal(device)
+            if reason is not None:
+                raise ModelError(f"model {name!r}: lever {lever}={value!r}: {reason}", param=f"levers.{lever}")
 
         self.name = name
         self.device = device
@@ -62,6 +79,11 @@ class AnyFlowFAR(Family):
         self.spec = LatentSpec.of_anyflow(transformer.config, self._vae.config)
         statistics = torch.tensor([self._vae.config.latents_mean, self._vae.config.latents_std])
         self._mean, self._std = statistics[:, None, :, None, None, None].to(device, dtype)
+        self._codec = self._cache_codec(frame_cache, transformer.config.attention_head_dim)
+        if weights == "int8" and not quantize_blocks(transformer, self._trial, self.model_hash, quantized):
+            message = f"model {name!r}: lever weights='int8': no layer stands it within {TOLERANCE:.0%}"
+            raise ModelError(message, param="levers.weights")
+        self.weights, self.frame_cache = weights, frame_cache
 
     def encode_text(self, prompt: str, negative_prompt: str | None) -> TextEmbeds:
         return self._prompts.encode(prompt, negative_prompt)
@@ -78,7 +100,26 @@ class AnyFlowFAR(Family):
             text,
             guidance_scale,
             self.window_chunks,
+            self._codec,
         )
+
+    def _cache_codec(self, name: str, head_dim: int) -> CacheCodec:
+        if name == "int4":
+            return Int4Codec(head_dim, self.device)
+        return Int8Codec() if name == "int8" else NativeCodec()
+
+    @torch.inference_mode()
+    def _trial(self) -> Tensor:
+        """Velocities of a first and of a second chunk, at both ends of the noise: the same at every call."""
+        spec, side = self.spec, 4 * self.spec.grid
+        clip = self.open_clip(side, side, self.encode_text("", None), guidance_scale=1.0)
+        generator = torch.Generator().manual_seed(0)
+        shapes = [(1, spec.channels, t, side // spec.spatial, side // spec.spatial) for t in spec.chunks(1000)[:2]]
+        first, second = (torch.randn(shape, generator=generator).to(self.device) for shape in shapes)
+        velocity = clip.denoise(first, 1.0, 0.5)
+        clip.append(first - velocity)
+        rest = [clip.denoise(second, 1.0, 0.5), clip.denoise(0.5 * second, 0.5, 0.0)]
+        return torch.cat([part.flatten() for part in (velocity, *rest)])
 
     def _decoder_stream(self) -> DecoderStream:
         from videosvc.families.causal_autoencoder import CausalConvAutoencoder

@@ -18,13 +18,14 @@ from torch import Tensor
 from videosvc_kernels import Rotation, rotate
 
 KeyValue = tuple[Tensor, Tensor]
+Attend = Callable[[Tensor, Tensor, Tensor], Tensor]  # what a query sees in a past and in a key and value of its own
 
 
 @dataclass(frozen=True, slots=True)
 class Memory:
     """One layer's past during a forward: what its self-attention sees, and where it leaves its own."""
 
-    past: KeyValue | None
+    past: Attend | KeyValue | None  # a frame cache's `attend`, or, as in training, keys and values as they are
     keep: Callable[[Tensor, Tensor], None] | None
 
 
@@ -62,15 +63,18 @@ class CachedSelfAttention:
         key = _heads(attention, _normalised(attention.norm_k, attention.to_k(hidden_states)))
         value = _heads(attention, attention.to_v(hidden_states))
         query, key = rotate(query, rotary_emb), rotate(key, rotary_emb)
-        if kv_cache.past is None:
-            keys, values = key, value
-        else:
-            keys = torch.cat([kv_cache.past[0], key], dim=2)
-            values = torch.cat([kv_cache.past[1], value], dim=2)
-        attended = F.scaled_dot_product_attention(query, keys, values)
+        attended = _attended(query, key, value, kv_cache.past)
         if kv_cache.keep is not None:
             kv_cache.keep(key, value)
         return _output(attention, attended)
+
+
+def _attended(query: Tensor, key: Tensor, value: Tensor, past: Attend | KeyValue | None) -> Tensor:
+    if callable(past):
+        return past(query, key, value)
+    if past is not None:
+        key, value = torch.cat([past[0], key], dim=2), torch.cat([past[1], value], dim=2)
+    return F.scaled_dot_product_attention(query, key, value)
 
 
 class TextAttention:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -19,7 +20,7 @@ from videosvc.families.base import Clip, TextEmbeds
 from videosvc.families.decoder import DecoderStream, to_frames
 from videosvc.families.far_attention import Memory
 from videosvc.families.far_forward import FarForward
-from videosvc_kernels import FrameCache, Rotation
+from videosvc_kernels import CacheCodec, FrameCache, Rotation
 
 Keep = Callable[[int, Tensor, Tensor], None]
 
@@ -39,8 +40,9 @@ class FarClip(Clip):
         text: TextEmbeds,
         guidance_scale: float,
         window_chunks: int | None,
+        codec: CacheCodec,
     ) -> None:
-        """`latents_mean`, `latents_std`: `(1, C, 1, 1, 1)`, in the autoencoder's type."""
+        """`latents_mean`, `latents_std`: `(1, C, 1, 1, 1)`, in the autoencoder's type; `codec`: the cache's."""
         self._forward = forward
         self._decoder = decoder
         self._mean = latents_mean
@@ -53,7 +55,7 @@ class FarClip(Clip):
             prompts = [text.negative, text.prompt]
         self._batch = len(prompts)
         self._text = forward.project_text(torch.cat(prompts))
-        self._cache = FrameCache(forward.layers, window_chunks)
+        self._cache = FrameCache(forward.layers, window_chunks, codec)
         self._next_frame = 0  # latent frames appended so far
         self._rotation: tuple[torch.Size, Rotation] | None = None  # of the chunk being denoised
         # Chunks the cache holds in full, oldest first: first frame and latents, to be encoded coarsely when
@@ -69,7 +71,7 @@ class FarClip(Clip):
         time = forward.time(t, r)
         batch = latents.expand(self._batch, -1, -1, -1, -1)
         hidden = forward.hidden(
-            batch, self._rotation[1], time, self._text, lambda layer: Memory(self._cache.context(layer), None)
+            batch, self._rotation[1], time, self._text, lambda layer: Memory(partial(self._cache.attend, layer), None)
         )
         velocity = forward.velocity(hidden, time, batch.shape)
         if self._batch == 2:
@@ -123,9 +125,7 @@ class FarClip(Clip):
         coarse = coarse_before is not None
 
         def memory(layer: int) -> Memory:
-            return Memory(
-                self._cache.context(layer, coarse_before), lambda key, value: keep(layer, key, value)
-            )
+            return Memory(partial(self._cache.attend, layer, chunks=coarse_before), partial(keep, layer))
 
         self._forward.hidden(
             latents.expand(self._batch, -1, -1, -1, -1),

@@ -15,6 +15,7 @@ from pathlib import Path
 from videosvc.config.models import load_models
 from videosvc.config.request import Request, resolve_plan
 from videosvc.config.settings import Settings
+from videosvc.engine.loading import device_name
 from videosvc.errors import ConfigError
 from videosvc_queue.runner import Handler
 from videosvc_queue.store import Store
@@ -33,7 +34,7 @@ def run_worker(settings: Settings, folder: Path) -> int:
         message = "redis_url: a worker needs VIDEOSVC_REDIS_URL, its service's Redis, such as redis://localhost:6379/0"
         raise ConfigError(message, param="redis_url")
     routes = tuple(load_models(folder))
-    named = device_name(settings.device)
+    named = _device_name(settings.device)
     settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     with Store(settings.database_url) as store:
         store.migrate()
@@ -70,19 +71,9 @@ def make_handler(settings: Settings, folder: Path, named: str) -> Handler:
     return handler
 
 
-def device_name(device: str) -> str:
-    """As receipts have it: "cpu", "NVIDIA H200". A GPU is asked in a process of its own, for which torch is loaded.
-
-    Raises ConfigError if there is no such GPU.
-    """
-    if device == "cpu":
-        return device
+def _device_name(setting: str) -> str:
+    """A GPU is asked for its name in a process of its own, which loads torch for it. Raises ConfigError."""
+    if setting == "cpu":
+        return setting
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        return pool.submit(_ask_torch, device).result()
-
-
-def _ask_torch(device: str) -> str:
-    from videosvc.engine.loading import pick_device
-    from videosvc.engine.meter import Meter
-
-    return Meter(pick_device(device)).receipt().device
+        return pool.submit(device_name, setting).result()

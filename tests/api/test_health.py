@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from api_service import BALLOON, Api, Start, running
+from servers import RedisServer
+from videosvc.api.open import open_app
+from videosvc.config.settings import CHECKOUT_CONFIGS, Settings
+
+
+def test_ready_once_there_is_a_worker(api: Api) -> None:
+    with api.client() as client:
+        assert client.get("/healthz").json() == {"status": "ok"}
+        alone = client.get("/readyz")
+        assert alone.status_code == 503 and int(alone.headers["Retry-After"]) >= 1
+        assert alone.json()["checks"] == {
+            "database": "ok", "redis": "ok", "worker": "none was heard of in the last 30 seconds",
+            "configuration": "ok",
+        }  # fmt: skip
+        assert "worker" in alone.json()["error"]["message"]
+        api.services.store.register_worker("w1", ["toyworld"], "cpu")
+        ready = client.get("/readyz")
+    assert (ready.status_code, ready.json()["status"]) == (200, "ok")
+
+
+def test_without_redis_jobs_are_taken_and_readiness_says_so(own_redis: RedisServer, tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path)
+    opened = open_app(settings, CHECKOUT_CONFIGS, own_redis.url)
+    with opened as app, running(app) as url, Api(url, app).client() as client:
+        own_redis.kill()
+        assert client.post("/v1/videos", json=BALLOON).status_code == 200
+        states = client.get("/readyz").json()["checks"]
+        video_id = client.get("/v1/videos").json()["data"][0]["id"]
+        preview = client.get(f"/v1/videos/{video_id}/preview")
+    assert states["redis"].startswith("does not answer") and states["database"] == "ok"
+    assert (preview.status_code, preview.json()["error"]["code"]) == (503, "unavailable")
+    assert "Retry-After" in preview.headers
+
+
+def test_a_broken_preset_is_told_and_harms_no_other(
+    tmp_path: Path, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "configs"
+    shutil.copytree(CHECKOUT_CONFIGS, folder)
+    settings = Settings(data_dir=tmp_path / "data")
+    with open_app(settings, folder, redis_url) as app, running(app) as url, Api(url, app).client() as client:
+        app.state.services.store.register_worker("w1", ["toyworld"], "cpu")
+        (folder / "presets" / "draft.toml").write_text("[preset]\nname = 7\n")
+        ready = client.get("/readyz")
+        good = client.post("/v1/videos", json=BALLOON)
+        bad = client.post("/v1/videos", json={**BALLOON, "preset": "draft"})
+    assert ready.status_code == 200
+    assert "draft.toml" in ready.json()["checks"]["configuration"]
+    assert good.status_code == 200
+    assert bad.status_code in (200, 503), "the last good one, or an honest refusal"
+
+
+def test_metrics(start: Start) -> None:
+    api = start()
+    video = api.create()
+    api.services.store.register_worker("w1", ["toyworld"], "cpu")
+    with api.client() as client:
+        client.get(f"/v1/videos/{video['id']}")
+        client.get("/v1/videos/video_000000000000000000000000")
+        client.get("/nowhere")
+        text = client.get("/metrics").text
+    samples = {
+        (sample.name, *sorted(sample.labels.values())): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+    assert samples["videosvc_requests_total", "/v1/videos", "200", "POST"] == 1
+    assert samples["videosvc_requests_total", "/v1/videos/{video_id}", "200", "GET"] == 1
+    assert samples["videosvc_requests_total", "/v1/videos/{video_id}", "404", "GET"] == 1
+    assert samples["videosvc_jobs_queued", "interactive", "toyworld"] == 1
+    assert samples["videosvc_workers",] == 1 and samples["videosvc_jobs_in_progress",] == 0
+    assert not any("/nowhere" in labels for labels in samples)

@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from api_service import Api
+from videosvc_queue.tenants import TenantLimits
+
+
+def test_spend_by_day_model_and_tier(api: Api, tmp_path: Path) -> None:
+    today = datetime.now(UTC).date()
+    for tier in ("interactive", "interactive", "batch"):
+        api.create(tier=tier)
+        api.complete(tmp_path)
+    with api.client() as client:
+        usage = client.get("/v1/usage", params={"from": str(today - timedelta(1)), "to": str(today)}).json()
+        before = client.get("/v1/usage", params={"to": str(today - timedelta(2))}).json()
+    interactive = {"model": "toyworld", "tier": "interactive", "videos": 2, "compute_seconds": 2.0}
+    row = next(row for row in usage["data"] if row["tier"] == "interactive")
+    assert row | interactive == row and row["charged_usd"] == pytest.approx(2e-5)
+    assert row["day"] in (str(today), str(today + timedelta(1)))
+    assert usage["total"]["videos"] == 3 and usage["total"]["charged_usd"] == pytest.approx(3e-5)
+    assert before["data"] == [] and before["total"]["videos"] == 0
+
+
+def test_who_am_i(api: Api) -> None:
+    api.services.store.upsert_tenant("default", TenantLimits(usd_per_day=Decimal(1), max_queued=7))
+    price = api.create()["quote"]["price_usd"]
+    with api.client() as client:
+        me = client.get("/v1/me").json()
+    assert me["tenant"] == "default" and me["limits"]["max_queued"] == 7 and me["limits"]["usd_per_day"] == 1.0
+    assert me["spent_today_usd"] == price and me["balance_usd"] == pytest.approx(1 - price)
+
+
+@pytest.mark.parametrize(
+    ("query", "param"),
+    [("from=yesterday", "from"), ("to=2026-13-01", "to"), ("from=2026-11-02&to=2026-11-01", "from")],
+)
+def test_a_bad_day(query: str, param: str, shared_api: Api) -> None:
+    with shared_api.client() as client:
+        answer = client.get(f"/v1/usage?{query}")
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, param)
+
+
+@pytest.mark.parametrize("query", ["from=0001-01-01", "to=0001-01-01", "from=9999-12-31&to=9999-12-31"])
+def test_the_first_and_last_days_there_are(query: str, shared_api: Api) -> None:
+    with shared_api.client() as client:
+        assert client.get(f"/v1/usage?{query}").json()["data"] == []

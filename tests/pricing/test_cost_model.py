@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from videosvc.config.models import ModelEntry
+from videosvc.config.settings import Settings
+from videosvc.engine.meter import ComputeReceipt
+from videosvc.engine.plan import Plan
+from videosvc.pricing.calibration import Calibration
+from videosvc.pricing.cost_model import CostModel
+
+
+@pytest.fixture
+def model(settings: Settings) -> CostModel:
+    return CostModel(settings.data_dir, "cpu")
+
+
+def _receipt(seconds: float, steps: tuple[int, ...], resumed: bool = False) -> ComputeReceipt:
+    return ComputeReceipt({"text": 0.0, "denoise": seconds, "decode": 0.0, "mux": 0.0}, "cpu", resumed, steps)
+
+
+def test_by_hand(model: CostModel, entry: ModelEntry, plan: Plan, calibrated: Calibration) -> None:
+    estimate = model.estimate(plan, entry)
+    first, second = (0.008 + 0.1 * 0.032 + 0.5 * 32 * pairs / 1e6 for pairs in (32, 64))
+    pixels = 8 * 64 * 64 / 1e6
+    assert estimate.by_stage == pytest.approx(
+        {
+            "text": 0.01,
+            "denoise": 5 * first + 4 * second,  # the first chunk enters the cache, which is a forward
+            "decode": 2 * (0.002 + 0.2 * pixels),
+            "mux": 2 * 0.0005 + 0.01 + 0.05 * 2 * pixels,
+        }
+    )
+    assert estimate.compute_s == pytest.approx(sum(estimate.by_stage.values()))
+    assert estimate.bound_s == pytest.approx(1.1 * estimate.compute_s)
+    assert estimate.needed_s >= estimate.bound_s and estimate.calibrated
+    assert model.estimate(plan, entry, cold=True).compute_s == pytest.approx(estimate.compute_s + 0.3)
+
+
+def test_more_of_anything_costs_more(model: CostModel, entry: ModelEntry, plan: Plan, calibrated: Calibration) -> None:
+    base = model.estimate(plan, entry).compute_s
+    more = {"steps": 5, "width": 80, "height": 80, "seconds": 3.1, "fps": 12, "guidance_scale": 2.0}
+    for field, value in more.items():
+        assert model.estimate(replace(plan, **{field: value}), entry).compute_s > base, field
+
+
+def test_what_was_never_measured_is_guessed_with_a_wide_bound(model: CostModel, entry: ModelEntry, plan: Plan) -> None:
+    guessed = model.estimate(plan, entry)
+    assert not guessed.calibrated
+    assert guessed.bound_s == pytest.approx(3 * guessed.compute_s)
+    assert model.estimate(replace(plan, width=128, height=128), entry).compute_s > guessed.compute_s
+    gpu = CostModel(model._data_dir, "NVIDIA H200").estimate(plan, entry)
+    assert 0 < gpu.compute_s < guessed.compute_s
+
+
+def test_other_levers_are_not_what_was_measured(
+    model: CostModel, entry: ModelEntry, plan: Plan, calibrated: Calibration
+) -> None:
+    assert not model.estimate(replace(plan, weights="int8"), entry).calibrated
+
+
+def test_a_new_fit_counts_at_once(model: CostModel, entry: ModelEntry, plan: Plan, calibrated: Calibration,
+                                  calibration_file: Path) -> None:  # fmt: skip
+    before = model.estimate(plan, entry).compute_s
+    text = calibrated.seconds["text"]["texts"] + 1.0
+    calibrated.model_copy(update={"seconds": {**calibrated.seconds, "text": {"texts": text}}}).save(calibration_file)
+    assert model.estimate(plan, entry).compute_s == pytest.approx(before + 1.0)
+
+
+def test_receipts_move_the_scale_and_keep_the_shape(
+    model: CostModel, entry: ModelEntry, plan: Plan, calibrated: Calibration
+) -> None:
+    large = replace(plan, width=128, height=128)
+    before = {size: model.estimate(size, entry).compute_s for size in (plan, large)}
+    for _ in range(3):  # the host falls to half its speed
+        model.observe(plan, entry, _receipt(2 * before[plan], (4, 4)))
+    for size, seconds in before.items():
+        assert model.estimate(size, entry).compute_s == pytest.approx(2 * seconds)
+
+
+def test_a_landed_job_teaches_as_well_as_a_whole_one(
+    model: CostModel, entry: ModelEntry, plan: Plan, calibrated: Calibration
+) -> None:
+    costs = model.compute_cap(plan, entry, 9.0).costs
+    landed_s = costs.text_s + costs.chunks[0].total_s(3) + costs.chunks[1].total_s(1) + costs.finish_s
+    model.observe(plan, entry, _receipt(1.5 * landed_s, (3, 1)))
+    assert model.fit(entry, plan).slowness == pytest.approx(1.5)
+
+
+def test_a_resumed_job_teaches_nothing(model: CostModel, entry: ModelEntry, plan: Plan, calibrated: Calibration) -> None:
+    model.observe(plan, entry, _receipt(99.0, (4, 4), resumed=True))
+    assert model.fit(entry, plan).slowness == 1.0
+
+
+def test_the_cap_of_a_run_has_the_costs_of_its_plan(
+    model: CostModel, entry: ModelEntry, plan: Plan, calibrated: Calibration
+) -> None:
+    cap = model.compute_cap(plan, entry, 9.0)
+    assert cap.max_compute_s == 9.0
+    assert cap.costs.total_s(plan.steps) == pytest.approx(model.estimate(plan, entry).compute_s)
+    assert cap.costs.chunks[-1].append_s == 0.0
+
+
+def test_a_calibration_from_the_future_is_no_trouble(
+    model: CostModel, entry: ModelEntry, plan: Plan, calibrated: Calibration, calibration_file: Path
+) -> None:
+    calibrated.model_copy(update={"measured_at": time.time() + 1e6}).save(calibration_file)
+    assert model.estimate(plan, entry).calibrated

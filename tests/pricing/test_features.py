@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+from videosvc.engine.plan import Plan
+from videosvc.pricing.features import FEATURES, run_features
+from videosvc.pricing.shape import ModelShape
+
+
+def test_by_hand(plan: Plan, shape: ModelShape) -> None:
+    """64x64 at 8 fps: two latents a chunk of 4x4 tokens each, eight frames; the window is one chunk."""
+    work = run_features(replace(plan, seconds=2.5), shape)
+    assert work.text == (1.0,)
+    assert [chunk.denoise for chunk in work.chunks] == [
+        (1.0, 0.032, 32 * 32 / 1e6),
+        (1.0, 0.032, 32 * 64 / 1e6),
+        (1.0, 0.032, 32 * 64 / 1e6),
+    ]
+    assert [chunk.decode for chunk in work.chunks] == 3 * [(1.0, 8 * 64 * 64 / 1e6)]
+    assert [chunk.mux for chunk in work.chunks] == [(1.0, n * 64 * 64 / 1e6) for n in (8, 8, 4)]  # the rest is trimmed
+    assert work.finish == (1.0, 20 * 64 * 64 / 1e6)
+
+
+def test_guidance_doubles_what_the_transformer_does(plan: Plan, shape: ModelShape) -> None:
+    plain, guided = (run_features(replace(plan, guidance_scale=scale), shape) for scale in (1.0, 4.0))
+    assert guided.text == (2.0,)
+    assert guided.chunks[1].denoise[1:] == tuple(2 * amount for amount in plain.chunks[1].denoise[1:])
+    assert guided.chunks[1].decode == plain.chunks[1].decode
+
+
+def test_without_a_window_every_chunk_is_looked_back_on(plan: Plan, shape: ModelShape) -> None:
+    work = run_features(replace(plan, seconds=4.0), replace(shape, window_chunks=None))
+    assert [chunk.denoise[2] for chunk in work.chunks] == [32 * 32 * n / 1e6 for n in (1, 2, 3, 4)]
+
+
+def test_each_kind_has_its_features(plan: Plan, shape: ModelShape) -> None:
+    work = run_features(plan, shape)
+    chunk = work.chunks[0]
+    found = {"text": work.text, "denoise": chunk.denoise, "decode": chunk.decode, "mux": chunk.mux, "finish": work.finish}
+    assert {kind: len(amounts) for kind, amounts in found.items()} == {k: len(names) for k, names in FEATURES.items()}

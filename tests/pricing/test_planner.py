@@ -1,0 +1,297 @@
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from videosvc.config.models import ModelEntry
+from videosvc.config.presets import load_preset
+from videosvc.config.request import Request, resolve_plan
+from videosvc.config.settings import CHECKOUT_CONFIGS, Settings
+from videosvc.errors import CapTooLow, ConfigError, UserError
+from videosvc.pricing.calibration import Calibration
+from videosvc.pricing.cap import Cap
+from videosvc.pricing.ladder import candidates
+from videosvc.pricing.money import usd_up
+from videosvc.pricing.planner import Planner
+from videosvc.pricing.quality import load_quality, qualities
+from videosvc.pricing.quote import Quote
+
+QUALITY = Request("a red balloon", preset="quality", seconds=4.0, fps=16, seed=7)
+SHARED = settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+@pytest.fixture
+def measured(tmp_path: Path) -> Path:
+    """A configuration whose model was tuned: four steps are worth more than size, and the eighth gives nothing."""
+    folder = tmp_path / "configs"
+    shutil.copytree(CHECKOUT_CONFIGS, folder)
+    worth = {1: 0.5, 2: 0.7, 4: 0.9, 8: 0.88}
+    sizes = {"64x64": 0.0, "96x96": 0.03, "128x128": 0.05}
+    points = [
+        {"size": size, "steps": steps, "sampler": "flow_map", "weights": "native", "frame_cache": "native",
+         "quality": value + more}
+        for size, more in sizes.items()
+        for steps, value in worth.items()
+    ]  # fmt: skip
+    (folder / "quality").mkdir()
+    (folder / "quality" / "toyworld.json").write_text(json.dumps({"model": "toyworld", "points": points}))
+    return folder
+
+
+def test_without_a_cap_it_is_what_was_asked_for(planner: Planner) -> None:
+    quote = planner.quote(QUALITY)
+    asked = resolve_plan(QUALITY, CHECKOUT_CONFIGS, planner._settings).plan
+    assert quote.plan == asked and quote.traded == ()
+    assert quote.calibrated and not quote.quality_measured
+    assert quote.price_usd == usd_up(quote.rate.price(quote.bound_s))
+    assert quote.bound_s == pytest.approx(1.1 * quote.compute_s)
+
+
+def test_the_price_by_hand(planner: Planner) -> None:
+    quote = planner.quote(QUALITY)
+    by_hand = Decimal(repr(quote.bound_s)) / 3600 * Decimal("0.1") * Decimal("1.3")
+    assert by_hand <= quote.price_usd <= by_hand + Decimal("1e-9")
+    assert 4 * quote.price_per_second_usd >= quote.price_usd
+
+
+def test_size_goes_first_then_steps_then_fps_and_never_the_length(planner: Planner) -> None:
+    whole = planner.quote(QUALITY).price_usd
+    seen = []
+    for percent in range(100, 0, -1):
+        try:
+            quote = planner.quote(QUALITY, Cap(max_cost_usd=whole * percent / 100))
+        except CapTooLow:
+            break
+        assert quote.price_usd <= whole * percent / 100
+        assert quote.plan.seconds == 4.0 and quote.plan.frames == 4 * quote.plan.fps
+        saved = sum((trade.saves_usd for trade in quote.traded), Decimal())
+        assert quote.price_usd + saved == pytest.approx(whole, abs=Decimal("1e-8"))
+        seen.append([trade.what for trade in quote.traded])
+    assert seen[0] == []
+    assert [*map(list, dict.fromkeys(map(tuple, seen)))][1:4] == [["size"], ["size", "steps"], ["size", "steps", "fps"]]
+
+
+def test_an_order_of_its_own(planner: Planner, make_planner: Callable[..., Planner], tmp_path: Path) -> None:
+    folder = tmp_path / "configs"
+    shutil.copytree(CHECKOUT_CONFIGS, folder)
+    file = folder / "presets" / "quality.toml"
+    file.write_text(file.read_text().replace('["size", "steps", "fps"]', '["steps"]'))
+    whole = planner.quote(QUALITY).price_usd
+    quote = make_planner(folder).quote(QUALITY, Cap(max_cost_usd=whole * 6 / 10))
+    assert [trade.what for trade in quote.traded] == ["steps"]
+    assert (quote.plan.size, quote.plan.fps) == ("128x128", 16)
+
+
+@SHARED
+@given(shares=st.lists(st.floats(0.02, 1.5), min_size=2, max_size=2), seconds=st.sampled_from([0.5, 2.0, 7.3]))
+@pytest.mark.parametrize("kind", ["usd", "compute"])
+@pytest.mark.parametrize("tuned", [False, True])
+def test_a_higher_cap_never_gives_a_worse_plan(
+    planner: Planner,
+    make_planner: Callable[..., Planner],
+    measured: Path,
+    kind: str,
+    tuned: bool,
+    shares: list[float],
+    seconds: float,
+) -> None:
+    chosen = make_planner(measured) if tuned else planner
+    request = Request("a red balloon", preset="quality", seconds=seconds, seed=1)
+    whole = chosen.quote(request)
+    low, high = sorted(shares)
+    worse, better = (_try(chosen, request, _cap(kind, share, whole)) for share in (low, high))
+    if worse is not None:
+        assert better is not None and better.quality >= worse.quality
+
+
+@SHARED
+@given(share=st.floats(0.02, 1.2), seconds=st.sampled_from([0.5, 2.0, 7.3]))
+@pytest.mark.parametrize("kind", ["usd", "compute"])
+@pytest.mark.parametrize("tuned", [False, True])
+def test_no_allowed_plan_is_better_than_the_chosen_one(
+    planner: Planner,
+    make_planner: Callable[..., Planner],
+    measured: Path,
+    entry: ModelEntry,
+    kind: str,
+    tuned: bool,
+    share: float,
+    seconds: float,
+) -> None:
+    """Every plan of the ladder, priced one by one."""
+    folder = measured if tuned else CHECKOUT_CONFIGS
+    chosen_by = make_planner(folder)
+    request = Request("a red balloon", preset="quality", seconds=seconds, seed=1)
+    whole = chosen_by.quote(request)
+    cap = _cap(kind, share, whole)
+    quote = _try(chosen_by, request, cap)
+    ladder = candidates(whole.plan, entry, load_preset(folder, "quality").cap.trade)
+    worth, _ = qualities(ladder, load_quality(folder, entry.name))
+    fit = chosen_by.cost_model.fit(entry, whole.plan)
+    fitting = []
+    for candidate, quality in zip(ladder, worth, strict=True):
+        estimate = fit.estimate(candidate.plan)
+        price = usd_up(whole.rate.price(estimate.bound_s))
+        if not candidate.allowed:
+            continue
+        if cap.max_cost_usd is not None and price > cap.max_cost_usd:
+            continue
+        if cap.max_compute_s is not None and estimate.needed_s > cap.max_compute_s:
+            continue
+        fitting.append((quality, price, candidate.plan))
+    if quote is None:
+        assert fitting == []
+        return
+    assert quote.plan in [plan for _, _, plan in fitting]
+    for quality, price, _ in fitting:
+        assert quality <= quote.quality
+        if quote.plan != whole.plan and quality == quote.quality:
+            assert price >= quote.price_usd - Decimal("1e-9")
+
+
+def test_a_tuned_model_trades_by_what_was_measured(
+    measured: Path, make_planner: Callable[..., Planner], calibrated: Calibration
+) -> None:
+    tuned = make_planner(measured)
+    whole = tuned.quote(QUALITY)
+    assert whole.quality_measured and whole.quality == pytest.approx(0.95)
+    quote = tuned.quote(QUALITY, Cap(max_cost_usd=whole.price_usd * 9 / 10))
+    assert (quote.plan.size, quote.plan.steps) == ("128x128", 4)  # as good, and cheaper than any with more
+
+
+def test_a_broken_quality_table_names_its_mistake(measured: Path, make_planner: Callable[..., Planner]) -> None:
+    (measured / "quality" / "toyworld.json").write_text('{"model": "toyworld", "points": [{"size": "1"}]}')
+    with pytest.raises(ConfigError, match=r"toyworld.json: points.0.size"):
+        make_planner(measured).quote(QUALITY)
+
+
+def test_reject_refuses_what_degrade_would_trade(planner: Planner) -> None:
+    whole = planner.quote(QUALITY).price_usd
+    with pytest.raises(CapTooLow) as caught:
+        planner.quote(QUALITY, Cap(max_cost_usd=whole / 2, on_cap="reject"))
+    assert caught.value.cheapest_usd == whole  # of what it would accept
+    assert (caught.value.code, caught.value.exit_code, caught.value.param) == ("cap_too_low", 3, "max_cost_usd")
+    assert planner.quote(QUALITY, Cap(max_cost_usd=whole, on_cap="reject")).traded == ()
+
+
+def test_nothing_fits(planner: Planner) -> None:
+    with pytest.raises(CapTooLow, match=r"max_cost_usd: 1E-9 USD is too low; the cheapest plan \(4 s at 64x64, 4 fps"):
+        planner.quote(QUALITY, Cap.parse(max_cost_usd="0.000000001"))
+    with pytest.raises(CapTooLow, match=r"max_compute_seconds: 0\.001 s of compute is too low") as caught:
+        planner.quote(QUALITY, Cap.parse(max_compute_seconds=0.001))
+    cheapest = planner.quote(QUALITY, Cap(max_cost_usd=caught.value.cheapest_usd))
+    assert cheapest.price_usd == caught.value.cheapest_usd
+
+
+def test_a_presets_own_limit_counts_once_costs_are_known(
+    make_planner: Callable[..., Planner], settings: Settings, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    folder = tmp_path / "configs"
+    shutil.copytree(CHECKOUT_CONFIGS, folder)
+    file = folder / "presets" / "quality.toml"
+    file.write_text(file.read_text().replace("max_cost_usd = 0.2", "max_cost_usd = 0.00001"))
+    guessed = make_planner(folder).quote(QUALITY)
+    assert not guessed.calibrated and guessed.traded == () and guessed.max_compute_s is None
+    request.getfixturevalue("calibrated")
+    known = make_planner(folder).quote(QUALITY)
+    assert known.calibrated and known.traded != () and known.price_usd <= Decimal("0.00001")
+    assert known.max_compute_s == 4 * 8.0
+    assert make_planner(folder).quote(QUALITY, Cap(max_cost_usd=Decimal(1))).traded == ()  # the caller's own goes first
+
+
+def test_batch_is_cheaper(planner: Planner) -> None:
+    now, later = planner.quote(QUALITY), planner.quote(QUALITY, tier="batch")
+    assert later.price_usd == pytest.approx(now.price_usd * Decimal("0.6"), abs=Decimal("1e-9"))
+    assert later.compute_s == now.compute_s
+    with pytest.raises(UserError, match="tier: 'soon' is not one of interactive, batch"):
+        planner.quote(QUALITY, tier="soon")
+
+
+def test_what_waits_before_it_is_in_its_eta(planner: Planner) -> None:
+    quote = planner.quote(QUALITY, wait_s=10.0)
+    assert quote.eta_s == 10.0 + quote.compute_s
+    assert planner.quote(QUALITY, wait_s=None).eta_s is None
+
+
+def test_a_quote_expires(planner: Planner) -> None:
+    before = time.time()
+    assert before + 60 <= planner.quote(QUALITY, lifetime_s=60.0).expires_at <= time.time() + 60
+
+
+def test_alternatives_are_the_frontier_on_both_sides(planner: Planner) -> None:
+    quote = planner.quote(Request("a red balloon", seed=7, size="96x96"))
+    prices = [alternative.price_usd for alternative in quote.alternatives]
+    assert prices == sorted(prices) and prices[0] < quote.price_usd < prices[-1]
+    ordered = [alternative.quality for alternative in quote.alternatives]
+    assert ordered == sorted(ordered) and len(set(ordered)) == len(ordered)
+    assert all(
+        (alternative.quality > quote.quality) == (alternative.price_usd > quote.price_usd)
+        for alternative in quote.alternatives
+    )
+
+
+def test_savings_add_up_from_the_reference_to_the_plan(planner: Planner) -> None:
+    cap = Cap(max_cost_usd=planner.quote(QUALITY).price_usd / 3)
+    quote = planner.quote(QUALITY, cap)
+    assert quote.baseline_s - sum(saving.saved_s for saving in quote.savings) == pytest.approx(quote.compute_s)
+    assert [saving.name for saving in quote.savings][:2] == ["steps", "size"]
+    reference = planner.quote(Request("a red balloon", preset="reference", seconds=4.0, fps=16, seed=7))
+    assert reference.compute_s == pytest.approx(reference.baseline_s) == pytest.approx(quote.baseline_s)
+    assert reference.savings == ()
+
+
+def test_a_device_without_a_price_is_named(make_planner: Callable[..., Planner]) -> None:
+    with pytest.raises(ConfigError, match=r"devices.toml: no pattern fits device 'abacus'; add one"):
+        make_planner(device="abacus").quote(QUALITY)
+
+
+def test_a_quote_comes_back_from_json_whole(planner: Planner) -> None:
+    quote = planner.quote(QUALITY, Cap(max_cost_usd=planner.quote(QUALITY).price_usd / 2))
+    assert quote.traded and quote.alternatives and quote.savings
+    assert Quote.parse(json.loads(json.dumps(quote.fields()))) == quote
+
+
+def test_the_quote_object_is_the_contract(planner: Planner) -> None:
+    shown = planner.quote(QUALITY, Cap(max_cost_usd=planner.quote(QUALITY).price_usd / 2)).as_dict()
+    named = """id object expires_at model preset seconds price_usd price_per_second_usd compute_seconds eta_seconds plan
+        alternatives traded"""
+    assert set(named.split()) <= set(shown)
+    assert shown["object"] == "quote" and shown["id"].startswith("quote_")
+    assert set(shown["traded"][0]) == {"what", "from", "to", "saves_usd"}
+    assert shown["plan"]["traded"] == shown["traded"]
+    json.dumps(shown, allow_nan=False)
+
+
+def test_planning_needs_no_torch() -> None:
+    script = (
+        "import sys; from pathlib import Path;"
+        "from videosvc.config.settings import config_dir, load_settings; from videosvc.config.request import Request;"
+        "from videosvc.pricing.planner import Planner; from videosvc.pricing.receipt import full_receipt;"
+        "folder = config_dir(); Planner(folder, load_settings(folder), 'cpu').quote(Request('a red balloon'));"
+        "print(*[name for name in ('torch', 'numpy', 'scipy', 'diffusers') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert (done.returncode, done.stdout.strip()) == (0, ""), done.stderr
+
+
+def _cap(kind: str, share: float, whole: Quote) -> Cap:
+    if kind == "usd":
+        return Cap(max_cost_usd=whole.price_usd * Decimal(repr(share)))
+    return Cap(max_compute_s=whole.bound_s * share)
+
+
+def _try(planner: Planner, request: Request, cap: Cap) -> Quote | None:
+    try:
+        return planner.quote(request, cap)
+    except CapTooLow:
+        return None
