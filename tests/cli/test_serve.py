@@ -126,7 +126,7 @@ def test_its_workers_end_with_it_even_if_it_is_killed(tmp_path: Path) -> None:
 def _worker_of(parent: int) -> int:
     """Its first worker's process, once it is there."""
     while True:
-        command = ["ps", "-o", "pid=", "-o", "args=", "--ppid", str(parent)]
+        command = ["ps", "-ww", "-o", "pid=", "-o", "args=", "--ppid", str(parent)]
         for line in subprocess.run(command, capture_output=True, text=True).stdout.splitlines():
             if "worker --device cpu" in line:
                 return int(line.split()[0])

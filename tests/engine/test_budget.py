@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import pytest
-import torch
-from torch import Tensor
 
 from videosvc.engine.checkpoint import Checkpoint
 from videosvc.engine.costs import ChunkCosts, ComputeCap, RunCosts
@@ -18,77 +15,25 @@ from videosvc.engine.events import ChunkDone, Done, Event, StepDone, Traded
 from videosvc.engine.generate import Engine
 from videosvc.engine.plan import Plan
 from videosvc.errors import ComputeCapExceeded
-from videosvc.families.base import Clip, Family, TextEmbeds
 from videosvc.families.latent_spec import LatentSpec
+from virtual_device import Clock, Rates, VirtualFamily, no_ffmpeg
 
 CHUNKS = 3
 STEPS = 8
+RATES = Rates(text=0.05, forward=0.10, decode=0.15, write=0.02, finish=0.1)
 CHUNK = ChunkCosts(step_s=0.10, append_s=0.10, decode_s=0.15, mux_s=0.02)
 COSTS = RunCosts(text_s=0.05, chunks=(CHUNK, CHUNK, replace(CHUNK, append_s=0.0)), finish_s=0.1, spread=1.15)
-
-
-class Clock:
-    """Seconds of a device that becomes `slowdown` times slower at `slow_from`, were it in the middle of a piece."""
-
-    def __init__(self, slow_from: float = float("inf"), slowdown: float = 3.0, jitter: float = 0.0) -> None:
-        self.now = 0.0
-        self._slow_from, self._slowdown = slow_from, slowdown
-        self._random, self._jitter = random.Random(0), jitter
-
-    def __call__(self) -> float:
-        return self.now
-
-    def work(self, seconds: float) -> None:
-        seconds *= 1 + self._jitter * self._random.uniform(-1, 1)
-        quick = min(seconds, max(0.0, self._slow_from - self.now))
-        self.now += quick + self._slowdown * (seconds - quick)
-
-
-class SlowClip(Clip):
-    def __init__(self, clock: Clock, width: int, height: int) -> None:
-        self._clock, self._size = clock, (height, width, 3)
-        self.jumps: list[tuple[float, float]] = []
-
-    def denoise(self, latents: Tensor, t: float, r: float) -> Tensor:
-        self._clock.work(CHUNK.step_s)
-        self.jumps.append((t, r))
-        return latents
-
-    def append(self, latents: Tensor) -> None:
-        self._clock.work(CHUNK.append_s)
-
-    def decode(self, latents: Tensor) -> Tensor:
-        self._clock.work(CHUNK.decode_s)
-        return torch.zeros(4 * latents.shape[2], *self._size, dtype=torch.uint8)
-
-    def preview(self, latents: Tensor) -> Tensor:
-        return torch.zeros(self._size, dtype=torch.uint8)
-
-
-class SlowFamily(Family):
-    spec = LatentSpec(
-        channels=1, spatial=8, temporal=4, first_frames=4, first_chunk=2, chunk=2, short_last_chunk=False, grid=16
-    )
-    device, dtype, model_hash, shift = torch.device("cpu"), torch.float32, "slow", 1.0
-
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self.clips: list[SlowClip] = []
-
-    def encode_text(self, prompt: str, negative_prompt: str | None) -> TextEmbeds:
-        self._clock.work(COSTS.text_s)
-        return TextEmbeds(torch.zeros(1, 1, 1), None, ())
-
-    def open_clip(self, width: int, height: int, text: TextEmbeds, guidance_scale: float) -> Clip:
-        self.clips.append(SlowClip(self._clock, width, height))
-        return self.clips[-1]
+SPEC = LatentSpec(
+    channels=1, spatial=8, temporal=4, first_frames=4, first_chunk=2, chunk=2, short_last_chunk=False, grid=16
+)
 
 
 @dataclass
 class Run:
     events: list[Event]
     clock: Clock
-    clip: SlowClip | None
+    jumps: list[tuple[float, float]]
+    frames: int  # in the file
     error: ComputeCapExceeded | None = None
 
     @property
@@ -101,32 +46,7 @@ class Run:
         return [(e.chunk, e.steps_before, e.steps) for e in self.events if isinstance(e, Traded)]
 
 
-@pytest.fixture
-def no_ffmpeg(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
-    """A muxer that only takes time; frames it was given, by clip."""
-    written: list[int] = []
-
-    class Writer:
-        clock: Clock
-
-        def __init__(self, *arguments: Any) -> None:
-            written.append(0)
-
-        def __enter__(self) -> Writer:
-            return self
-
-        def __exit__(self, *arguments: Any) -> None:
-            pass
-
-        def write(self, frames: Tensor) -> None:
-            self.clock.work(CHUNK.mux_s)
-            written[-1] += len(frames)
-
-        def finish(self) -> None:
-            self.clock.work(COSTS.finish_s)
-
-    monkeypatch.setattr("videosvc.engine.generate.Mp4Writer", Writer)
-    yield written
+Runner = Callable[..., Run]
 
 
 @pytest.fixture
@@ -134,24 +54,25 @@ def slow_plan(plan: Plan) -> Plan:
     return replace(plan, width=16, height=16, seconds=float(CHUNKS), fps=8, steps=STEPS)
 
 
-def run(
-    plan: Plan, clock: Clock, max_compute_s: float, resume_from: Checkpoint | None = None, costs: RunCosts = COSTS
-) -> Run:
-    import videosvc.engine.generate as generate
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch) -> Runner:
+    def run(plan: Plan, clock: Clock, max_compute_s: float, resume_from: Checkpoint | None = None) -> Run:
+        family = VirtualFamily(clock, RATES, SPEC)
+        written = no_ffmpeg(monkeypatch, family)
+        ran = Run([], clock, family.jumps, 0)
+        cap = ComputeCap(max_compute_s, COSTS)
+        try:
+            for event in Engine(family, clock).run(plan, Path("clip.mp4"), resume_from, cap):
+                ran.events.append(event)
+        except ComputeCapExceeded as error:
+            ran.error = error
+        ran.frames = sum(written)
+        return ran
 
-    generate.Mp4Writer.clock = clock  # type: ignore[attr-defined]
-    family = SlowFamily(clock)
-    events: list[Event] = []
-    error = None
-    try:
-        for event in Engine(family, clock).run(plan, Path("x.mp4"), resume_from, ComputeCap(max_compute_s, costs)):
-            events.append(event)
-    except ComputeCapExceeded as raised:
-        error = raised
-    return Run(events, clock, family.clips[-1] if family.clips else None, error)
+    return run
 
 
-def test_what_is_needed_is_enough(slow_plan: Plan, no_ffmpeg: list[int]) -> None:
+def test_what_is_needed_is_enough(slow_plan: Plan, run: Runner) -> None:
     """What the planner holds a cap against: with it nothing is traded, on a device as fast as expected."""
     for steps in range(1, STEPS + 1):
         for jitter in (0.0, 0.05):
@@ -160,29 +81,28 @@ def test_what_is_needed_is_enough(slow_plan: Plan, no_ffmpeg: list[int]) -> None
             assert ran.clock.now == pytest.approx(ran.done.receipt.compute_seconds)
 
 
-def test_a_cap_short_of_that_shares_its_steps_among_all_chunks(slow_plan: Plan, no_ffmpeg: list[int]) -> None:
+def test_a_cap_short_of_that_shares_its_steps_among_all_chunks(slow_plan: Plan, run: Runner) -> None:
     ran = run(slow_plan, Clock(), COSTS.needed_s(5))
     assert ran.done.receipt.steps[0] == 5
     assert min(ran.done.receipt.steps) >= 5  # what the first chunks leave goes to the later ones
     assert ran.trades[0] == (0, STEPS, 5)
-    assert no_ffmpeg == [CHUNKS * 8]
+    assert ran.frames == CHUNKS * 8
 
 
-def test_a_device_that_slows_lands_by_one_jump_to_the_clean_end(slow_plan: Plan, no_ffmpeg: list[int]) -> None:
+def test_a_device_that_slows_lands_by_one_jump_to_the_clean_end(slow_plan: Plan, run: Runner) -> None:
     cap_s = 1.5 * COSTS.needed_s(STEPS)
     ran = run(slow_plan, Clock(slow_from=0.45), cap_s)
-    assert ran.clip is not None
-    landing = next((t, r) for t, r in ran.clip.jumps if r == 0.0)
+    landing = next((t, r) for t, r in ran.jumps if r == 0.0)
     assert landing[0] > 1 / STEPS + 1e-6  # from further off than the last step begins
     assert ran.done.receipt.steps[0] < STEPS and ran.trades
     assert ran.clock.now <= cap_s
     progress = [event.progress for event in ran.events]
     assert progress == sorted(progress) and progress[-1] == 1
-    assert no_ffmpeg == [CHUNKS * 8]
+    assert ran.frames == CHUNKS * 8
 
 
 @pytest.mark.parametrize("jitter", [0.0, 0.2])
-def test_no_run_ever_takes_more_than_its_cap(slow_plan: Plan, no_ffmpeg: list[int], jitter: float) -> None:
+def test_no_run_ever_takes_more_than_its_cap(slow_plan: Plan, run: Runner, jitter: float) -> None:
     """Random caps, and a device that falls to a third of its speed somewhere on the way."""
     whole_s, slowed_s = COSTS.total_s(STEPS), 3 * COSTS.needed_s(1)
     chance = random.Random(7)
@@ -195,32 +115,27 @@ def test_no_run_ever_takes_more_than_its_cap(slow_plan: Plan, no_ffmpeg: list[in
             ended += 1
             assert ran.done.receipt.compute_seconds == pytest.approx(ran.clock.now)
             assert ran.done.receipt.wasted_s == 0
-            assert no_ffmpeg[-1] == CHUNKS * 8  # never the length
+            assert ran.frames == CHUNKS * 8  # never the length
         else:
             assert cap_s < 1.5 * slowed_s  # only where it is tight even for one step a chunk
     assert ended > 180
 
 
-def test_too_small_a_cap_is_refused_before_it_is_spent(slow_plan: Plan, no_ffmpeg: list[int]) -> None:
+def test_too_small_a_cap_is_refused_before_it_is_spent(slow_plan: Plan, run: Runner) -> None:
     ran = run(slow_plan, Clock(), 0.5)
     assert ran.error is not None and ran.error.code == "compute_cap_exceeded" and ran.error.exit_code == 4
     assert "the cap of 0.5 s of compute would be exceeded" in str(ran.error)
     assert ran.clock.now < 0.2  # as soon as it was clear
 
 
-def test_one_slow_piece_is_not_believed(slow_plan: Plan, no_ffmpeg: list[int]) -> None:
+def test_one_slow_piece_is_not_believed(slow_plan: Plan, run: Runner) -> None:
     clock = Clock()
-    stalled = clock.work
-
-    def work(seconds: float) -> None:
-        stalled(3 * seconds if 0.5 < clock.now < 0.62 else seconds)
-
-    clock.work = work  # type: ignore[method-assign]
+    clock.stalls[5] = 0.2
     ran = run(slow_plan, clock, COSTS.needed_s(STEPS) + 0.3)
     assert ran.trades == []
 
 
-def test_resumed_runs_keep_the_cap_and_pay_nothing_twice(slow_plan: Plan, no_ffmpeg: list[int]) -> None:
+def test_resumed_runs_keep_the_cap_and_pay_nothing_twice(slow_plan: Plan, run: Runner) -> None:
     cap_s = COSTS.needed_s(6)
     first = run(slow_plan, Clock(), cap_s)
     spent_s = first.done.receipt.compute_seconds
@@ -235,7 +150,7 @@ def test_resumed_runs_keep_the_cap_and_pay_nothing_twice(slow_plan: Plan, no_ffm
             )
 
 
-def test_a_landed_chunk_resumes_as_it_landed(slow_plan: Plan, no_ffmpeg: list[int]) -> None:
+def test_a_landed_chunk_resumes_as_it_landed(slow_plan: Plan, run: Runner) -> None:
     cap_s = 1.5 * COSTS.needed_s(STEPS)
     first = run(slow_plan, Clock(slow_from=0.45), cap_s)
     landed = next(
@@ -246,7 +161,7 @@ def test_a_landed_chunk_resumes_as_it_landed(slow_plan: Plan, no_ffmpeg: list[in
     assert not any(isinstance(event, StepDone) and event.chunk == 0 for event in again.events)
 
 
-def test_a_stall_that_no_guard_covers_is_on_the_house(slow_plan: Plan, no_ffmpeg: list[int]) -> None:
+def test_a_stall_that_no_guard_covers_is_on_the_house(slow_plan: Plan, run: Runner) -> None:
     cap_s = COSTS.needed_s(STEPS)
     clock = Clock(slow_from=COSTS.total_s(STEPS) - COSTS.finish_s, slowdown=1000)
     receipt = run(slow_plan, clock, cap_s).done.receipt

@@ -13,7 +13,9 @@ def test_money_is_what_was_written(given: str | float | Decimal) -> None:
     assert Cap.parse(max_cost_usd=given).max_cost_usd == Decimal("0.05")
 
 
-@pytest.mark.parametrize("given", ["nan", "sNaN", "inf", "-inf", "0", "-1", "1e9", "five", "", float("nan"), "1" * 5000])
+@pytest.mark.parametrize(
+    "given", ["nan", "sNaN", "inf", "-inf", "0", "-1", "1e9", "five", "", float("nan"), "1" * 5000]
+)
 def test_an_absurd_cost_is_refused(given: str | float) -> None:
     with pytest.raises(UserError, match=r"max_cost_usd: .* must be more than 0 and at most 1000000 USD") as caught:
         Cap.parse(max_cost_usd=given)

@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import json
+from decimal import Decimal
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from videosvc.config.request import Request
+from videosvc.engine.meter import ComputeReceipt
+from videosvc.pricing.energy import Energy
+from videosvc.pricing.planner import Planner
+from videosvc.pricing.quote import Quote, charge
+from videosvc.pricing.receipt import full_receipt, plan_as_run
+
+
+@pytest.fixture
+def quote(planner: Planner) -> Quote:
+    return planner.quote(Request("a red balloon", seed=7))
+
+
+def _receipt(quote: Quote, share: float, steps: tuple[int, ...] = (4, 4), wasted_s: float = 0.0) -> ComputeReceipt:
+    seconds = share * quote.compute_s
+    return ComputeReceipt({"text": 0.0, "denoise": seconds, "decode": 0.0, "mux": 0.0}, "cpu", False, steps, wasted_s)
+
+
+def test_fields_are_the_contract(quote: Quote) -> None:
+    receipt = full_receipt(_receipt(quote, 1.0), quote)
+    named = """compute_seconds by_stage device device_usd_per_hour price_usd price_per_second_usd quoted_usd charged_usd
+        energy_joules energy_source baseline_compute_seconds levers resumed wasted_compute_seconds"""
+    assert set(receipt) == set(named.split())
+    assert set(receipt["by_stage"]) == {"text", "denoise", "decode", "mux"}
+    assert all(set(lever) == {"name", "saved_compute_seconds"} for lever in receipt["levers"])
+    json.dumps(receipt, allow_nan=False)
+
+
+def test_what_ran_is_charged_and_never_more_than_quoted(quote: Quote) -> None:
+    half, twice = (full_receipt(_receipt(quote, share), quote) for share in (0.5, 2.0))
+    assert half["charged_usd"] == half["price_usd"] < half["quoted_usd"]
+    assert twice["charged_usd"] == twice["quoted_usd"] < twice["price_usd"]
+    assert half["price_per_second_usd"] == pytest.approx(half["charged_usd"] / 2, abs=1e-9)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(seconds=st.floats(0, 1e6))
+def test_no_charge_is_above_its_quote_or_below_zero(quote: Quote, seconds: float) -> None:
+    charged = charge(seconds, quote)
+    assert 0 <= charged <= quote.price_usd
+    assert charged == charged.quantize(Decimal("1e-9"))  # what the ledger can hold
+
+
+def test_what_was_wasted_is_told_and_not_charged(quote: Quote) -> None:
+    receipt = full_receipt(_receipt(quote, 1.0, wasted_s=0.5), quote, wasted_s=1.25)
+    assert receipt["wasted_compute_seconds"] == 1.75
+    assert receipt["charged_usd"] == full_receipt(_receipt(quote, 1.0), quote)["charged_usd"]
+
+
+def test_energy_is_measured_or_rated(quote: Quote) -> None:
+    rated = full_receipt(_receipt(quote, 1.0), quote)
+    assert rated["energy_source"] == "rated_watts"
+    assert rated["energy_joules"] == pytest.approx(65 * quote.compute_s, rel=1e-2)
+    measured = full_receipt(_receipt(quote, 1.0), quote, Energy(12.0, "nvml"))
+    assert (measured["energy_joules"], measured["energy_source"]) == (12.0, "nvml")
+
+
+def test_a_landing_is_one_more_trade_of_the_plan(quote: Quote) -> None:
+    compute = _receipt(quote, 0.6, steps=(4, 2))
+    plan = plan_as_run(compute, quote)
+    assert plan["steps"] == 2
+    (landed,) = plan["traded"]
+    assert (landed["what"], landed["from"], landed["to"]) == ("steps", 4, 2)
+    assert landed["saves_usd"] == pytest.approx(float(quote.price_usd - charge(compute.compute_seconds, quote)))
+    levers = full_receipt(compute, quote)["levers"]
+    assert levers[-1] == {"name": "landing", "saved_compute_seconds": pytest.approx(0.4 * quote.compute_s, abs=1e-3)}
+
+
+def test_a_run_as_planned_has_its_plan(quote: Quote) -> None:
+    assert plan_as_run(_receipt(quote, 1.0), quote) == quote.plan_as_dict()
