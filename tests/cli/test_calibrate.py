@@ -1,0 +1,31 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from videosvc.cli.main import run
+
+pytestmark = pytest.mark.usefixtures("tiny_configs")
+
+
+def test_quotes_are_no_guesses_from_then_on(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("videosvc.pricing.calibrate.ROUNDS", 1)
+    monkeypatch.setenv("VIDEOSVC_DATA_DIR", str(tmp_path / "data"))
+    assert run(["calibrate"]) == 0
+    out, err = capfd.readouterr()
+    assert str(tmp_path / "data" / "calibration" / "cpu.toyworld.native-native-stream.json") in out
+    assert all(f"{preset}: " in out for preset in ("draft", "balanced", "quality", "reference"))
+    assert err == ""
+    assert run(["quote", "a red circle", "--json", "--max-cost", "1"]) == 0
+    quote = json.loads(capfd.readouterr().out)
+    assert quote["calibrated"] is True
+    assert quote["compute_seconds_bound"] < 3 * quote["compute_seconds"]
+
+
+def test_an_unknown_model_is_one_line(capfd: pytest.CaptureFixture[str]) -> None:
+    assert run(["calibrate", "--model", "sora"]) == 2
+    assert capfd.readouterr().err == "error: --model: 'sora' is unknown; there are toyworld\n"

@@ -1,0 +1,38 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from videosvc.cli.main import run
+
+pytestmark = pytest.mark.usefixtures("tiny_configs")
+
+PROMPT = "a red circle moves left"
+
+
+def test_json_is_the_quote_alone(capfd: pytest.CaptureFixture[str]) -> None:
+    assert run(["quote", PROMPT, "--preset", "quality", "--seconds", "3", "--json"]) == 0
+    out, err = capfd.readouterr()
+    quote = json.loads(out)
+    assert (quote["object"], quote["preset"], quote["seconds"], quote["calibrated"]) == ("quote", "quality", 3.0, False)
+    assert quote["price_usd"] > 0 and quote["plan"]["size"] == "128x128"
+    assert err == ""
+
+
+def test_for_people_it_tells_price_plan_trades_and_that_it_is_a_guess(capfd: pytest.CaptureFixture[str]) -> None:
+    assert run(["quote", PROMPT, "--preset", "quality", "--json"]) == 0
+    whole = json.loads(capfd.readouterr().out)["price_usd"]
+    assert run(["quote", PROMPT, "--preset", "quality", "--max-cost", f"{0.5 * whole:.9f}"]) == 0
+    out, _ = capfd.readouterr()
+    for part in ("USD at most", "a second of the clip", "traded: size 128x128 -> ", "run `videosvc calibrate`", "or 0.0"):
+        assert part in out
+
+
+def test_refusals_have_their_exit_codes(capfd: pytest.CaptureFixture[str]) -> None:
+    assert run(["quote", PROMPT, "--max-cost", "0.000000001"]) == 3
+    assert "--max-cost: " in capfd.readouterr().err
+    assert run(["quote", PROMPT, "--preset", "quality", "--max-compute", "0.5", "--on-cap", "reject"]) == 3
+    assert "--max-compute: " in capfd.readouterr().err
+    assert run(["quote", PROMPT, "--seconds", "nan"]) == 2
+    assert "--seconds: " in capfd.readouterr().err
