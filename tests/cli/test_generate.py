@@ -37,7 +37,10 @@ def test_json_is_one_object_alone_on_stdout(clips: Path, capfd: pytest.CaptureFi
     answer = json.loads(out)
     assert list(answer) == ["output", "plan", "quote", "receipt"]
     assert answer["output"] == str(clip)
-    assert answer["quote"] is None
+    assert answer["quote"]["object"] == "quote" and not answer["quote"]["calibrated"]
+    assert answer["plan"]["traded"] == answer["quote"]["traded"] == []
+    receipt = answer["receipt"]
+    assert 0 < receipt["charged_usd"] <= receipt["quoted_usd"] == answer["quote"]["price_usd"]
     assert (answer["plan"]["size"], answer["plan"]["frames"], answer["plan"]["seed"]) == ("64x64", 8, 7)
     assert set(answer["receipt"]["by_stage"]) == {"text", "denoise", "decode", "mux"}
     assert err == ""
@@ -51,10 +54,40 @@ def test_the_summary_tells_file_size_length_and_compute(
     clip = clips / "a.mp4"
     assert run(["generate", PROMPT, "-o", str(clip), *QUICK]) == 0
     out, _ = capfd.readouterr()
-    first, second, third = out.splitlines()
+    first, second, third, fourth = out.splitlines()
     assert first == f"{clip}: 64x64, 1 s, 8 frames at 8 fps"
     assert second == "model toyworld, preset draft: 2 steps of flow_map, seed 7"
     assert third.startswith("compute ") and "denoise" in third
+    assert fourth.startswith("price 0.0000") and "quoted" in fourth
+
+
+def test_a_cap_trades_and_says_so(clips: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    words = [PROMPT, "-o", str(clips / "a.mp4"), "--seconds", "1", "--seed", "7", "--preset", "quality"]
+    assert run(["quote", PROMPT, *words[3:], "--json"]) == 0
+    whole = json.loads(capfd.readouterr().out)["price_usd"]
+    assert run(["generate", *words, "--max-cost", f"{0.6 * whole:.9f}", "--json"]) == 0
+    answer = json.loads(capfd.readouterr().out)
+    assert answer["plan"]["size"] != "128x128" and answer["plan"]["seconds"] == 1.0
+    assert answer["plan"]["traded"][0]["what"] == "size"
+    assert answer["receipt"]["charged_usd"] <= answer["quote"]["price_usd"] <= 0.6 * whole
+
+
+def test_compute_stays_below_its_cap(clips: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    words = [PROMPT, "-o", str(clips / "a.mp4"), "--seconds", "1", "--seed", "7", "--preset", "quality"]
+    assert run(["generate", *words, "--max-compute", "30", "--json"]) == 0
+    assert json.loads(capfd.readouterr().out)["receipt"]["compute_seconds"] <= 30
+
+
+@pytest.mark.parametrize(
+    ("cap", "names"),
+    [(["--max-cost", "0.000000001"], "--max-cost: 1E-9 USD"), (["--max-compute", "0.001"], "--max-compute: 0.001 s")],
+)
+def test_a_cap_that_nothing_fits_is_refused(
+    clips: Path, capfd: pytest.CaptureFixture[str], cap: list[str], names: str
+) -> None:
+    assert run(["generate", PROMPT, "-o", str(clips / "a.mp4"), *QUICK, *cap]) == 3
+    _expect_one_line(capfd, "error: ", names)
+    assert list(clips.iterdir()) == []
 
 
 def test_one_seed_is_one_clip(clips: Path) -> None:
@@ -94,6 +127,10 @@ def test_unknown_words_are_named_on_stderr(clips: Path, capfd: pytest.CaptureFix
         ([PROMPT, "-o", "a.mp4", "--fps", "1.5"], "--fps"),
         ([PROMPT, "-o", "a.mp4", "--seed", "-1"], "--seed"),
         ([PROMPT, "-o", "a.mp4", "--steps", "4"], "--steps"),
+        ([PROMPT, "-o", "a.mp4", "--max-cost", "nan"], "--max-cost"),
+        ([PROMPT, "-o", "a.mp4", "--max-cost", "-1"], "--max-cost"),
+        ([PROMPT, "-o", "a.mp4", "--max-compute", "0"], "--max-compute"),
+        ([PROMPT, "-o", "a.mp4", "--on-cap", "panic"], "--on-cap"),
     ],
 )
 def test_bad_input_is_one_line_that_names_the_option(

@@ -17,7 +17,9 @@ router = APIRouter(prefix="/v1", tags=["catalog"], responses=ERRORS)
 @router.get("/models", response_model=None, responses={200: {"model": ModelList}})
 def list_models(tenant: Tenant, services: Here) -> Response:
     """The models, with what each can be asked for."""
-    changed = int((services.folder / "models.toml").stat().st_mtime)
+    services.config.refresh()
+    folder = services.config.folder
+    changed = int((folder / "models.toml").stat().st_mtime)
     models = [
         {
             "id": entry.name,
@@ -35,7 +37,7 @@ def list_models(tenant: Tenant, services: Here) -> Response:
             "seconds": entry.defaults.seconds,
             "max_seconds": entry.max_seconds,
         }
-        for entry in load_models(services.folder).values()
+        for entry in load_models(folder).values()
     ]
     return JSONResponse({"object": "list", "data": models})
 
@@ -43,6 +45,7 @@ def list_models(tenant: Tenant, services: Here) -> Response:
 @router.get("/presets", response_model=None, responses={200: {"model": PresetList}})
 def list_presets(tenant: Tenant, services: Here) -> Response:
     """The presets: what each asks for, its levers and its limits."""
+    services.config.refresh()
     presets = [
         {
             "id": preset.name,
@@ -51,6 +54,6 @@ def list_presets(tenant: Tenant, services: Here) -> Response:
             "is_default": preset.name == services.settings.preset,
             **preset.model_dump(mode="json", exclude={"preset"}),
         }
-        for preset in load_presets(services.folder).values()
+        for preset in load_presets(services.config.folder).values()
     ]
     return JSONResponse({"object": "list", "data": presets})

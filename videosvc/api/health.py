@@ -14,9 +14,6 @@ from sqlalchemy.exc import SQLAlchemyError
 from videosvc.api.errors import unavailable
 from videosvc.api.schemas import Health
 from videosvc.api.services import Here, Services
-from videosvc.config.devices import load_devices
-from videosvc.config.models import load_models
-from videosvc.config.presets import load_presets
 from videosvc.errors import UserError
 
 router = APIRouter(tags=["health"])
@@ -38,7 +35,7 @@ def readyz(services: Here) -> Response:
         "configuration": _configuration,
     }
     states = {name: _state(check, services) for name, check in checks.items()}
-    # A file that was broken by an edit harms only those who ask for it; it is told, but takes nobody out of service.
+    # Where an edit broke a file the one before goes on serving: that is told, but takes nobody out of service.
     bad = [f"{name}: {state}" for name, state in states.items() if state != "ok" and name != "configuration"]
     answer: dict[str, Any] = {"status": "unavailable" if bad else "ok", "checks": states}
     if not bad:
@@ -79,6 +76,6 @@ def _worker(services: Services) -> None:
 
 
 def _configuration(services: Services) -> None:
-    load_models(services.folder)
-    load_presets(services.folder)
-    load_devices(services.folder)
+    broken = services.config.refresh()
+    if broken:
+        raise UserError("; ".join(broken.values()))

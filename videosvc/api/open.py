@@ -19,6 +19,7 @@ from videosvc.api.unsure import Unsure
 from videosvc.api.webhook_body import describe
 from videosvc.artifacts.retention import Sweeper
 from videosvc.artifacts.store import ArtifactStore
+from videosvc.config.reload import live_config
 from videosvc.config.settings import Settings
 from videosvc.errors import UserError
 from videosvc_queue.celery_app import make_celery
@@ -37,9 +38,13 @@ TIDY_S = 3600.0
 
 @contextmanager
 def open_app(settings: Settings, folder: Path, redis_url: str) -> Iterator[FastAPI]:
-    """`folder`: configuration. Raises UserError if nobody may call what would listen on `settings.host`."""
+    """`folder`: configuration.
+
+    Raises ConfigError if it is broken, UserError if nobody may call what would listen on `settings.host`.
+    """
     settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     with ExitStack() as stack:
+        config = stack.enter_context(live_config(folder))
         store = stack.enter_context(Store(settings.database_url))
         store.migrate()
         auth = _auth(settings, store)
@@ -50,14 +55,14 @@ def open_app(settings: Settings, folder: Path, redis_url: str) -> Iterator[FastA
         dispatcher = Dispatcher(store, celery)
         services = Services(
             settings=settings,
-            folder=folder,
+            config=config,
             redis_url=redis_url,
             store=store,
             bus=bus,
             artifacts=artifacts,
             auth=auth,
             rates=rates,
-            planners=Planners(folder, settings, store),
+            planners=Planners(config, settings, store),
             unsure=Unsure(),
             metrics=Metrics(store),
             kick=dispatcher.kick,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated
 
 from fastapi import Depends, Request
@@ -15,6 +14,7 @@ from videosvc.api.metrics import Metrics
 from videosvc.api.planners import Planners
 from videosvc.api.unsure import Unsure
 from videosvc.artifacts.store import ArtifactStore
+from videosvc.config.reload import LiveConfig
 from videosvc.config.settings import Settings
 from videosvc_queue.events import EventBus
 from videosvc_queue.store import Store
@@ -23,7 +23,7 @@ from videosvc_queue.store import Store
 @dataclass(frozen=True, slots=True)
 class Services:
     settings: Settings
-    folder: Path  # configuration
+    config: LiveConfig
     redis_url: str
     store: Store
     bus: EventBus

@@ -90,7 +90,7 @@ def _run(engine: Engine, plan: Plan, output: Path, cap: ComputeCap | None) -> Co
     """Runs the plan to its end behind a progress bar; whatever stops it, the engine leaves no half file."""
     from videosvc.engine.events import Done, TextEncoded
 
-    with progress_bar() as bar, closing(engine.run(plan, output, cap=cap)) as events:
+    with progress_bar() as bar, closing(engine.run(plan, output, None, cap)) as events:
         task = bar.add_task("text", total=1.0)
         for event in events:
             bar.update(task, completed=event.progress, description=_description(event))

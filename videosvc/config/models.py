@@ -107,14 +107,18 @@ class _ModelsFile(Section):
     models: tuple[ModelEntry, ...] = Field(min_length=1)
 
 
+ORIGIN = ".origin"  # in a copy of a configuration folder: the folder that relative paths are meant from
+
+
 def load_models(folder: Path) -> dict[str, ModelEntry]:
     """`folder`/models.toml by name, in the file's order. Raises ConfigError naming file, key and value."""
     path = folder / "models.toml"
+    origin = folder / ORIGIN
     entries: dict[str, ModelEntry] = {}
     for entry in parse_toml(path, _ModelsFile).models:
         if entry.name in entries:
             raise ConfigError(f"{path}: models has {entry.name!r} twice", param="models")
-        entry._base = path.parent
+        entry._base = Path(origin.read_text()) if origin.is_file() else folder
         entries[entry.name] = entry
     return entries
 

@@ -51,13 +51,11 @@ class AnyFlowFAR(Family):
         from diffusers import AnyFlowFARTransformer3DModel
         from transformers import UMT5EncoderModel
 
-        for lever, value in (("weights", weights), ("frame_cache", frame_cache)):
-            reason = refusal("anyflow_far", lever, value)
-            if reason is None and value == "int8" and lever == "weights":
-                reason = int8_refusal(device)
-            if reason is not None:
-                raise ModelError(f"model {name!r}: lever {lever}={value!r}: {reason}", param=f"levers.{lever}")
-
+        reasons = [refusal("anyflow_far", "weights", weights), refusal("anyflow_far", "frame_cache", frame_cache)]
+        if weights == "int8" and (no_int8 := int8_refusal(device)):
+            reasons.append(f"lever weights='int8' cannot be: {no_int8}")
+        if line := next((line for line in reasons if line), None):
+            raise ModelError(f"model {name!r}: {line}", param="levers")
         self.name = name
         self.device = device
         self.dtype = dtype
@@ -81,8 +79,8 @@ class AnyFlowFAR(Family):
         self._mean, self._std = statistics[:, None, :, None, None, None].to(device, dtype)
         self._codec = self._cache_codec(frame_cache, transformer.config.attention_head_dim)
         if weights == "int8" and not quantize_blocks(transformer, self._trial, self.model_hash, quantized):
-            message = f"model {name!r}: lever weights='int8': no layer stands it within {TOLERANCE:.0%}"
-            raise ModelError(message, param="levers.weights")
+            message = f"model {name!r}: lever weights='int8' cannot be: no layer stands it within {TOLERANCE:.0%}"
+            raise ModelError(message, param="levers")
         self.weights, self.frame_cache = weights, frame_cache
 
     def encode_text(self, prompt: str, negative_prompt: str | None) -> TextEmbeds:
