@@ -38,9 +38,7 @@ def test_both_ways_equal_their_references(seed: int, m: int, k: int, n: int) -> 
     x, weight = random(seed, m, 16 * k), random(seed + 1, 16 * n, 16 * k)
     codes, scale = quantize_fp8(weight)
     stored = codes.double() * scale[:, None].double()
-    torch.testing.assert_close(
-        stored_fp8_linear(x, codes, scale).double(), x.double() @ stored.T, rtol=1e-5, atol=1e-4
-    )
+    torch.testing.assert_close(stored_fp8_linear(x, codes, scale).double(), x.double() @ stored.T, rtol=1e-5, atol=1e-4)
     rows, row_scale = quantize_fp8(x)
     expected = (rows.double() * row_scale[:, None].double()) @ stored.T
     result = scaled_fp8_linear(x, codes, scale)

@@ -128,8 +128,10 @@ def test_takes_a_quarter_of_the_bytes() -> None:
     assert low < 0.26 * linear.weight.nbytes
 
 
-def test_refuses_devices_without_such_products() -> None:
+def test_refuses_devices_that_cannot(monkeypatch: pytest.MonkeyPatch) -> None:
     assert int8_refusal(torch.device("cpu")) is None
-    if not torch.cuda.is_available():
-        refusal = int8_refusal(torch.device("cuda:0"))
-        assert refusal is not None and refusal.startswith("cuda:0 has no int8 matrix product") and "\n" not in refusal
+    refusal = int8_refusal(torch.device("meta"))
+    assert refusal is not None and refusal.startswith("meta has no int8 matrix product (") and "\n" not in refusal
+    monkeypatch.setattr(torch, "_int_mm", lambda a, b: (a.long() @ b.long()).clamp(-(2**15), 2**15 - 1).int())
+    assert int8_refusal(torch.device("cpu:0")) == "the int8 matrix product of cpu:0 overflows"
+    int8_refusal.cache_clear()

@@ -41,7 +41,9 @@ def test_comes_back_as_it_was(tmp_path: Path) -> None:
     write_weights(path, "k", wanted)
     found = read_weights(path, "k")
     assert found is not None and found.keys() == wanted.keys()
-    assert all(torch.equal(found[name], tensor) and found[name].dtype == tensor.dtype for name, tensor in wanted.items())
+    assert all(
+        torch.equal(found[name], tensor) and found[name].dtype == tensor.dtype for name, tensor in wanted.items()
+    )
     assert list(path.parent.iterdir()) == [path]
 
 
