@@ -23,9 +23,9 @@ def test_json_is_the_quote_alone(capfd: pytest.CaptureFixture[str]) -> None:
 def test_for_people_it_tells_price_plan_trades_and_that_it_is_a_guess(capfd: pytest.CaptureFixture[str]) -> None:
     assert run(["quote", PROMPT, "--preset", "quality", "--json"]) == 0
     whole = json.loads(capfd.readouterr().out)["price_usd"]
-    assert run(["quote", PROMPT, "--preset", "quality", "--max-cost", f"{0.5 * whole:.9f}"]) == 0
+    assert run(["quote", PROMPT, "--preset", "quality", "--max-cost", f"{0.9 * whole:.9f}"]) == 0
     out, _ = capfd.readouterr()
-    for part in ("USD at most", "a second of the clip", "traded: size 128x128 -> ", "run `videosvc calibrate`", "\nor 0."):
+    for part in ("USD at most", "a second of the clip", "traded: size 128x128 -> ", "`videosvc calibrate`", "\nor 0."):
         assert part in out
 
 

@@ -56,9 +56,9 @@ def test_a_preset_as_the_contract_writes_it(tmp_path: Path) -> None:
 
 
 def test_levers_not_there_yet_are_refused_with_what_is() -> None:
-    levers = Levers(weights="int8", compile=True)
+    levers = Levers(decode="tiled", compile=True)
     assert levers.refusals("anyflow_far") == [
-        "lever weights='int8' is not available yet for family anyflow_far: allowed native",
+        "lever decode='tiled' is not available yet for family anyflow_far: allowed stream",
         "lever compile='true' is not available yet for family anyflow_far: allowed false",
     ]
 
