@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import math
 import secrets
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -24,12 +25,14 @@ class TenantLimits:
 
     def __post_init__(self) -> None:
         """Raises ValueError."""
-        if not self.weight > 0:
-            raise ValueError(f"weight {self.weight} must be more than 0")
+        if not 0 < self.weight < math.inf:
+            raise ValueError(f"weight: {self.weight} must be more than 0")
+        if self.usd_per_day is not None and not 0 <= self.usd_per_day < 10**9:
+            raise ValueError(f"usd_per_day: {self.usd_per_day} must be at least 0")
         if self.max_concurrent < 1:
-            raise ValueError(f"max_concurrent {self.max_concurrent} must be at least 1")
+            raise ValueError(f"max_concurrent: {self.max_concurrent} must be at least 1")
         if min(self.max_queued, self.per_minute) < 0:
-            raise ValueError("max_queued and per_minute must be at least 0")
+            raise ValueError("max_queued: it and per_minute must be at least 0")
 
 
 @dataclass(frozen=True, slots=True)

@@ -95,6 +95,22 @@ def test_keys_open_and_close(
     assert run(["keys", "create", "--tenant", " "]) == 2
 
 
+def test_limits_of_a_tenant(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("VIDEOSVC_DATA_DIR", str(tmp_path))
+    assert run(["keys", "create", "--tenant", "ada", "--max-queued", "7", "--usd-per-day", "0.5"]) == 0
+    secret = capsys.readouterr().out.strip()
+    assert run(["keys", "create", "--tenant", "ada", "--max-concurrent", "2"]) == 0  # the others stay
+    assert run(["keys", "create", "--tenant", "ada", "--weight", "0"]) == 2
+    assert "--weight: 0.0 must be more than 0" in capsys.readouterr().err
+    with serving("--no-workers") as (_, url):
+        me = httpx.get(f"{url}/v1/me", headers={"Authorization": f"Bearer {secret}"}).json()
+    limits = me["limits"]
+    assert (limits["max_queued"], limits["max_concurrent"], limits["usd_per_day"]) == (7, 2, 0.5)
+    assert me["webhook_secret"].startswith("whsec_")
+
+
 def test_what_cannot_be_served(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

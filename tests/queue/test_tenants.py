@@ -27,9 +27,9 @@ def test_limits_change_and_the_webhook_secret_stays(store: Store) -> None:
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"weight": 0.0}, "weight 0.0 must be more than 0"),
-        ({"max_concurrent": 0}, "max_concurrent 0 must be at least 1"),
-        ({"per_minute": -1}, "max_queued and per_minute must be at least 0"),
+        ({"weight": 0.0}, "weight: 0.0 must be more than 0"),
+        ({"max_concurrent": 0}, "max_concurrent: 0 must be at least 1"),
+        ({"per_minute": -1}, "max_queued: it and per_minute must be at least 0"),
     ],
 )
 def test_limits_that_make_no_sense_are_refused(fields: dict[str, float], message: str) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from tiny_model import make_tiny_checkpoint
 from videosvc.artifacts.store import ArtifactStore
+from videosvc.config.reload import LiveConfig
 from videosvc.config.request import Request
 from videosvc.config.settings import CHECKOUT_CONFIGS, Settings, load_settings
 from videosvc.pricing.cost_model import CostModel
@@ -72,14 +73,16 @@ def checkpoints(settings: Settings) -> Path:
 
 @pytest.fixture
 def new_handler(
-    folder: Path, settings: Settings, artifacts: ArtifactStore, checkpoints: Path
+    folder: Path, settings: Settings, artifacts: ArtifactStore, checkpoints: Path, tmp_path: Path
 ) -> Callable[[], VideoHandler]:
     """What a worker has that was started anew."""
+    (tmp_path / "live").mkdir()
+    config = LiveConfig(folder, tmp_path / "live")
 
     def make() -> VideoHandler:
         costs = CostModel(settings.data_dir, "cpu")
         models = WarmModels("cpu", 1)
-        return VideoHandler(folder, models, costs, artifacts, CheckpointFolder(checkpoints), settings.retention_s)
+        return VideoHandler(config, models, costs, artifacts, CheckpointFolder(checkpoints), settings.retention_s)
 
     return make
 

@@ -233,6 +233,7 @@ class Me(Answer):
     spent_today_usd: float = Field(description="charged since midnight UTC, and held for open jobs")
     balance_usd: float | None = Field(description="left of today's limit; null without one")
     limits: Limits
+    webhook_secret: str | None = Field(description="Standard Webhooks: what this tenant's webhooks are signed with")
 
 
 class Health(Answer):

@@ -53,8 +53,9 @@ def usage(
 
 @router.get("/me", response_model=None, responses={200: {"model": Me}})
 def me(tenant: Tenant, services: Here) -> Response:
-    """Whose key this is, what is left of today's limit, and the limits."""
+    """Whose key this is, what is left of today's limit, the limits, and what webhooks are signed with."""
     spent, limits = services.store.spent_today(tenant.tenant), tenant.limits
+    known = services.store.tenant(tenant.tenant)  # open mode's one is not there before its first job
     answer: dict[str, Any] = {
         "object": "tenant",
         "tenant": tenant.tenant,
@@ -67,6 +68,7 @@ def me(tenant: Tenant, services: Here) -> Response:
             "usd_per_day": None if limits.usd_per_day is None else float(limits.usd_per_day),
             "weight": limits.weight,
         },
+        "webhook_secret": None if known is None else known.webhook_secret,
     }
     return JSONResponse(answer)
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated
+from decimal import Decimal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -26,11 +28,29 @@ Tenant = Annotated[str, typer.Option(help="Whose key it is.", show_default=False
 def create(
     tenant: Tenant,
     name: Annotated[str, typer.Option(help="To tell it from others.")] = "",
+    max_concurrent: Annotated[int | None, typer.Option(help="Jobs in progress at once.")] = None,
+    max_queued: Annotated[int | None, typer.Option(help="Jobs waiting.")] = None,
+    per_minute: Annotated[int | None, typer.Option(help="Jobs submitted a minute.")] = None,
+    usd_per_day: Annotated[float | None, typer.Option(help="USD a day, held and charged.")] = None,
+    weight: Annotated[float | None, typer.Option(help="Share of the workers against other tenants'.")] = None,
 ) -> None:
-    """Make a key. It is shown once, and kept as a hash only."""
+    """Make a key. It is shown once, and kept as a hash only. Limits given are the tenant's from now on."""
     if not tenant.strip():
         raise UserError("tenant: must not be empty", param="tenant")
+    limits = {"max_concurrent": max_concurrent, "max_queued": max_queued, "per_minute": per_minute, "weight": weight}
+    given: dict[str, Any] = {field: value for field, value in limits.items() if value is not None}
+    if usd_per_day is not None:
+        given["usd_per_day"] = Decimal(repr(usd_per_day))
+    from videosvc_queue.tenants import TenantLimits
+
     with _store() as store:
+        if given:
+            known = store.tenant(tenant)
+            before = TenantLimits() if known is None else known.limits
+            try:
+                store.upsert_tenant(tenant, replace(before, **given))
+            except ValueError as error:
+                raise UserError(str(error), param=str(error).partition(":")[0]) from error
         secret, row = store.create_key(tenant, name)
     typer.echo(f"{row.id} for tenant {tenant}; it is shown this once:", err=True)
     typer.echo(secret)

@@ -45,7 +45,7 @@ class Limits:
             field, limit = self.compute_field, f"{self.compute_s:g} s of compute"
             needs = f"{cheapest.needed_s:.3g} s"
         else:
-            field, limit, needs = self.usd_field, f"{self.usd} USD", f"{cheapest.price_usd} USD"
+            field, limit, needs = self.usd_field, f"{self.usd:f} USD", f"{cheapest.price_usd:f} USD"
         message = f"{field}: {limit} is too low; the cheapest plan ({says}) may take {needs}"
         return CapTooLow(message, field, cheapest.price_usd)
 

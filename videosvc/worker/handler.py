@@ -13,6 +13,7 @@ from typing import Any
 from videosvc.artifacts.previews import make_previews
 from videosvc.artifacts.store import ArtifactStore
 from videosvc.config.models import ModelEntry, load_model
+from videosvc.config.reload import LiveConfig
 from videosvc.config.size import Size
 from videosvc.engine.meter import ComputeReceipt
 from videosvc.engine.plan import Plan
@@ -44,15 +45,15 @@ class VideoHandler:
 
     def __init__(
         self,
-        folder: Path,
+        config: LiveConfig,
         models: WarmModels,
         costs: CostModel,
         artifacts: ArtifactStore,
         checkpoints: CheckpointFolder,
         retention_s: float,
     ) -> None:
-        """`folder`: configuration; `costs`: of the device of `models`; `retention_s`: how long artifacts are kept."""
-        self._folder = folder
+        """`costs`: of the device of `models`; `retention_s`: how long artifacts are kept."""
+        self._config = config
         self._models = models
         self._costs = costs
         self._artifacts = artifacts
@@ -64,7 +65,7 @@ class VideoHandler:
 
         Raises ModelError if the model cannot be loaded, GenerationError if it cannot run.
         """
-        engine = self._models.get(load_model(self._folder, plan.model))
+        engine = self._models.get(load_model(self._config.folder, plan.model))
         with tempfile.TemporaryDirectory(prefix="videosvc-") as work:
             for _ in engine.run(plan, Path(work, "video.mp4")):
                 pass
@@ -95,7 +96,8 @@ class VideoHandler:
     def _make(self, job: Job, context: Context, quote: Quote) -> Outcome:
         context.check()  # before a model is loaded for nothing
         plan, limit_s = quote.plan, quote.max_compute_s
-        entry = load_model(self._folder, plan.model)
+        self._config.refresh()  # an edit counts from the next job on
+        entry = load_model(self._config.folder, plan.model)
         cold = plan.model not in self._models.names
         engine = self._models.get(entry)
         cap = None if limit_s is None else self._costs.compute_cap(plan, entry, limit_s, cold)

@@ -13,6 +13,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 from videosvc.config.models import load_models
+from videosvc.config.reload import LiveConfig, live_config
 from videosvc.config.request import Request, resolve_plan
 from videosvc.config.settings import Settings
 from videosvc.engine.loading import device_name
@@ -47,10 +48,11 @@ def run_worker(settings: Settings, folder: Path) -> int:
         drain_s=settings.drain_s,
         beat_s=settings.lease_s / 6,
     )
-    return worker_main(options, lambda: make_handler(settings, folder, named))
+    with live_config(folder) as config:
+        return worker_main(options, lambda: make_handler(settings, config, named))
 
 
-def make_handler(settings: Settings, folder: Path, named: str) -> Handler:
+def make_handler(settings: Settings, config: LiveConfig, named: str) -> Handler:
     """Called in the process that computes; the default model is loaded, and warm, when it returns. Raises UserError."""
     from videosvc.artifacts.store import ArtifactStore
     from videosvc.pricing.cost_model import CostModel
@@ -59,14 +61,14 @@ def make_handler(settings: Settings, folder: Path, named: str) -> Handler:
     from videosvc.worker.warm_models import WarmModels
 
     handler = VideoHandler(
-        folder,
+        config,
         WarmModels(settings.device, MAX_MODELS),
         CostModel(settings.data_dir, named),
         ArtifactStore(settings.artifact_url),
         CheckpointFolder(settings.data_dir / "checkpoints"),
         settings.retention_s,
     )
-    handler.warm_up(resolve_plan(Request("a red ball", seconds=WARM_UP_S, seed=0), folder, settings).plan)
+    handler.warm_up(resolve_plan(Request("a red ball", seconds=WARM_UP_S, seed=0), config.folder, settings).plan)
     logging.getLogger(__name__).info("ready on %s", named)
     return handler
 

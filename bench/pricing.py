@@ -1,0 +1,184 @@
+"""How well costs are foreseen and caps are kept: `python -m bench.pricing`, on a machine that does nothing else.
+
+Calibrates anew, then runs jobs that were not in the calibration's grid, in random order, so that a slow spell of the
+machine falls on all kinds alike. Each is foreseen twice before it runs: by the fit alone, and corrected by the
+receipts before it. Every fourth runs again under a random compute cap.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from bench.machine import describe
+from bench.report import Measure, print_table, write_json
+from videosvc.config.models import ModelEntry, load_model
+from videosvc.config.request import Request, resolve_plan
+from videosvc.config.settings import Settings, config_dir, load_settings
+from videosvc.engine.costs import ComputeCap
+from videosvc.engine.events import Done
+from videosvc.engine.generate import Engine
+from videosvc.engine.loading import open_engine
+from videosvc.engine.meter import ComputeReceipt, device_label
+from videosvc.engine.plan import Plan
+from videosvc.errors import ComputeCapExceeded
+from videosvc.pricing.calibrate import calibrate
+from videosvc.pricing.calibration import calibration_path
+from videosvc.pricing.cost_model import CostModel
+from videosvc.pricing.planner import Planner
+
+PROMPT = "a red ball bounces on a meadow"
+AT_MOST = {
+    "jobs beyond their bound: fit": 0.05,
+    "jobs beyond their bound: corrected": 0.05,
+    "relative error: corrected": 0.08,  # on a quiet machine; 0.15 on a noisy one
+    "planning: the default request": 5.0,
+    "planning: 8 s at 16 fps": 5.0,
+    "capped jobs beyond their cap": 0.0,
+    "calibration": 60.0,
+}
+
+
+@dataclass
+class Results:
+    errors: dict[str, list[float]] = field(default_factory=lambda: {"fit": [], "corrected": []})
+    beyond: dict[str, list[bool]] = field(default_factory=lambda: {"fit": [], "corrected": []})
+    planning_ms: dict[str, list[float]] = field(default_factory=dict)
+    beyond_cap: list[bool] = field(default_factory=list)
+    stopped: list[bool] = field(default_factory=list)
+    used: list[float] = field(default_factory=list)  # of the cap, by those that ended
+
+    def measures(self, calibration_s: float) -> list[Measure]:
+        found = [Measure("calibration", "s", (calibration_s,))]
+        for name, errors in self.errors.items():
+            found.append(Measure(f"relative error: {name}", "", tuple(errors)))
+            found.append(Measure(f"jobs beyond their bound: {name}", "", (_share(self.beyond[name]),)))
+        found += [Measure(f"planning: {name}", "ms", tuple(times)) for name, times in self.planning_ms.items()]
+        if self.stopped:
+            found.append(Measure("capped jobs beyond their cap", "", (_share(self.beyond_cap),)))
+            found.append(Measure("capped jobs stopped without a clip", "", (_share(self.stopped),)))
+            found.append(Measure("capped jobs: compute over cap", "", tuple(self.used or [0.0])))
+        return [replace(measure, at_most=AT_MOST.get(measure.name)) for measure in found]
+
+
+def held_out(chance: random.Random, entry: ModelEntry, settings: Settings) -> Plan:
+    """A plan within what the model can do; hardly any is in the calibration's grid."""
+    side = range(entry.min_side, entry.max_side + 1, entry.grid)
+    request = Request(
+        PROMPT,
+        model=entry.name,
+        preset=chance.choice(("draft", "balanced", "quality")),
+        seconds=round(chance.uniform(0.5, entry.max_seconds / 2), 2),
+        size=f"{chance.choice(side)}x{chance.choice(side)}",
+        fps=chance.choice((entry.fps, entry.max_fps)),
+        seed=chance.randrange(1000),
+    )
+    plan = resolve_plan(request, config_dir(), settings).plan
+    return replace(plan, steps=chance.randint(1, 10))
+
+
+def foresee_and_run(
+    engine: Engine, entry: ModelEntry, plan: Plan, models: dict[str, CostModel], file: Path, results: Results
+) -> ComputeReceipt:
+    estimates = {name: model.estimate(plan, entry) for name, model in models.items()}
+    receipt = _run(engine, plan, file, None)
+    took_s = receipt.compute_seconds
+    for name, estimate in estimates.items():
+        results.errors[name].append(abs(estimate.compute_s - took_s) / took_s)
+        results.beyond[name].append(took_s > estimate.bound_s)
+    models["corrected"].observe(plan, entry, receipt)
+    return receipt
+
+
+def run_capped(
+    engine: Engine, entry: ModelEntry, plan: Plan, model: CostModel, max_s: float, file: Path, results: Results
+) -> None:
+    try:
+        receipt = _run(engine, plan, file, model.compute_cap(plan, entry, max_s))
+    except ComputeCapExceeded:
+        results.stopped.append(True)
+        return
+    results.stopped.append(False)
+    results.beyond_cap.append(receipt.compute_seconds + receipt.wasted_s > max_s)
+    results.used.append(receipt.compute_seconds / max_s)
+
+
+def time_planning(planner: Planner, results: Results) -> None:
+    requests = {
+        "the default request": Request(PROMPT, seed=1),
+        "8 s at 16 fps": Request(PROMPT, preset="quality", seconds=8.0, fps=16, seed=1),
+    }
+    for name, request in requests.items():
+        start = time.perf_counter()
+        planner.quote(request)
+        results.planning_ms.setdefault(name, []).append(1e3 * (time.perf_counter() - start))
+
+
+def measure(engine: Engine, entry: ModelEntry, settings: Settings, jobs: int, seed: int) -> list[Measure]:
+    chance = random.Random(seed)
+    results = Results()
+    device = device_label(engine.family.device)
+    data = settings.data_dir
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "clip.mp4"
+        plan = held_out(chance, entry, settings)
+        start = time.perf_counter()
+        calibration = calibrate(engine, entry, plan)
+        calibration_s = time.perf_counter() - start
+        models = {}
+        for name in ("fit", "corrected"):
+            calibration.save(calibration_path(data / name, device, entry.name, plan))
+            models[name] = CostModel(data / name, device)
+        planner = Planner(config_dir(), settings.model_copy(update={"data_dir": data / "corrected"}), device)
+        for number in range(jobs):
+            plan = held_out(chance, entry, settings)
+            receipt = foresee_and_run(engine, entry, plan, models, file, results)
+            time_planning(planner, results)
+            if number % 4 == 0:
+                max_s = chance.uniform(0.3, 1.5) * receipt.compute_seconds
+                run_capped(engine, entry, plan, models["corrected"], max_s, file, results)
+    return results.measures(calibration_s)
+
+
+def _run(engine: Engine, plan: Plan, file: Path, cap: ComputeCap | None) -> ComputeReceipt:
+    *_, done = engine.run(plan, file, None, cap)
+    assert isinstance(done, Done)
+    return done.receipt
+
+
+def _share(answers: Sequence[bool]) -> float:
+    return sum(answers) / len(answers) if answers else 0.0
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench.pricing", description="Quotes against what jobs took.")
+    parser.add_argument("--jobs", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--output", type=Path, default=Path("bench/results/pricing-cpu.json"))
+    arguments = parser.parse_args(words)
+    machine = describe(arguments.device)  # before anything of ours is part of its load
+    settings = load_settings(config_dir())
+    entry = load_model(config_dir(), settings.model)
+    engine = open_engine(entry, arguments.device)
+    with tempfile.TemporaryDirectory() as data:
+        kept_apart = settings.model_copy(update={"data_dir": Path(data)})
+        measures = measure(engine, entry, kept_apart, arguments.jobs, arguments.seed)
+    print_table(f"{entry.name} on {machine['cpu']}, {arguments.jobs} jobs", measures)
+    about = {
+        "bench": "pricing",
+        "machine": machine,
+        "model": {"name": entry.name, "hash": engine.family.model_hash},
+        "jobs": arguments.jobs,
+        "seed": arguments.seed,
+    }
+    write_json(arguments.output, about, measures)
+
+
+if __name__ == "__main__":
+    main()

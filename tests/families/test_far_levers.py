@@ -1,0 +1,133 @@
+"""Low-bit weights and frame caches on whole clips: how far they are from the same clip without them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from videosvc.config.settings import PACKAGE
+from videosvc.errors import ModelError
+from videosvc.families import anyflow_far, int8_weights
+from videosvc.families.anyflow_far import AnyFlowFAR
+from videosvc.families.far_clip import FarClip
+from videosvc_kernels import Int8Linear
+from videosvc_samplers import SamplerState, flow_map, flow_sigmas
+
+BUNDLED = PACKAGE / "bundled" / "toyworld"
+
+
+def load(folder: Path, window_chunks: int | None = 1, **levers: object) -> AnyFlowFAR:
+    return AnyFlowFAR("tiny", folder, window_chunks, torch.device("cpu"), torch.float32, **levers)  # type: ignore
+
+
+@torch.inference_mode()
+def made(family: AnyFlowFAR, chunks: int = 3) -> tuple[list[Tensor], int]:
+    """Latents of each chunk, in 4 steps at 64x64, and the bytes of the cache at the end."""
+    clip = family.open_clip(64, 64, family.encode_text("a red circle moves left", None), 1.0)
+    assert isinstance(clip, FarClip)
+    generator, latents = torch.Generator().manual_seed(3), []
+    for _ in range(chunks):
+        noise = torch.randn(1, family.spec.channels, family.spec.chunk, 8, 8, generator=generator)
+        *_, state = flow_map(clip.denoise, SamplerState.start(noise), flow_sigmas(4, family.shift))
+        clip.append(state.latents)
+        latents.append(state.latents)
+    return latents, clip.cache_bytes
+
+
+def distance(some: list[Tensor], others: list[Tensor]) -> float:
+    there = torch.cat(others)
+    return float(torch.linalg.vector_norm(torch.cat(some) - there) / torch.linalg.vector_norm(there))
+
+
+@pytest.mark.parametrize("window_chunks", [1, None])
+def test_the_bundled_models_clips_stay_close(window_chunks: int | None) -> None:
+    native, bytes_held = made(load(BUNDLED, window_chunks))
+    for levers, bound, share in (
+        ({"weights": "int8"}, 0.06, 1.0),  # measured: 0.013
+        ({"frame_cache": "int8"}, 0.02, (1 + 4 / 32) / 4),  # 0.002
+        ({"frame_cache": "int4"}, 0.25, (1 / 2 + 2 / 32) / 4),  # 0.05
+        ({"weights": "int8", "frame_cache": "int4"}, 0.3, (1 / 2 + 2 / 32) / 4),  # 0.05
+    ):
+        latents, low = made(load(BUNDLED, window_chunks, **levers))
+        assert 0 < distance(latents, native) < bound, levers
+        assert low == share * bytes_held, levers
+        if "weights" not in levers:  # nothing is remembered yet
+            assert torch.equal(latents[0], native[0])
+
+
+@pytest.mark.parametrize(("frame_cache", "bound"), [("int8", 0.01), ("int4", 0.05)])  # measured: 2e-5 and 3e-4
+def test_chunks_that_turn_coarse_are_encoded_too(causal_folder: Path, frame_cache: str, bound: float) -> None:
+    native, bytes_held = made(load(causal_folder, None), chunks=5)
+    latents, low = made(load(causal_folder, None, frame_cache=frame_cache), chunks=5)
+    assert 0 < distance(latents, native) < bound
+    assert low < 0.35 * bytes_held
+
+
+@torch.inference_mode()
+def test_guidance_with_both_levers(causal_folder: Path) -> None:
+    velocities = []
+    for levers in ({}, {"weights": "int8", "frame_cache": "int8"}):
+        family = load(causal_folder, **levers)
+        clip = family.open_clip(64, 64, family.encode_text("red", "blue"), 2.5)
+        noise = torch.randn(1, 16, 2, 8, 8, generator=torch.Generator().manual_seed(0))
+        clip.append(noise)
+        velocities.append(clip.denoise(noise, 1.0, 0.5))
+    assert 0 < distance(velocities[1:], velocities[:1]) < 0.03
+
+
+def test_only_the_blocks_are_in_int8(causal_folder: Path) -> None:
+    model = load(causal_folder, weights="int8")._forward.model
+    low = [name for name, part in model.named_modules() if isinstance(part, Int8Linear)]
+    high = [name for name, part in model.named_modules() if isinstance(part, nn.Linear)]
+    assert low and all(name.startswith("blocks.") for name in low)
+    assert "proj_out" in high and "condition_embedder.time_proj" in high
+
+
+def test_sensitive_layers_stay(causal_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def lowered() -> int:
+        model = load(causal_folder, weights="int8")._forward.model
+        return sum(isinstance(part, Int8Linear) for part in model.modules())
+
+    counts = []
+    for tolerance in (1.0, 5e-4):
+        monkeypatch.setattr(int8_weights, "TOLERANCE", tolerance)
+        counts.append(lowered())
+    assert counts[0] == 2 * 10 > counts[1] > 0
+    monkeypatch.setattr(int8_weights, "TOLERANCE", 0.0)
+    with pytest.raises(ModelError, match="lever weights='int8' cannot be: no layer stands it"):
+        lowered()
+
+
+def test_measures_once_a_checkpoint(causal_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted, _ = made(load(causal_folder, weights="int8", quantized=tmp_path / "new"))
+    (path,) = (tmp_path / "new").iterdir()
+    whole = path.read_bytes()
+
+    def measured(self: AnyFlowFAR) -> Tensor:
+        raise AssertionError("measured again")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(AnyFlowFAR, "_trial", measured)
+        again, _ = made(load(causal_folder, weights="int8", quantized=tmp_path / "new"))
+    assert distance(again, wanted) == 0
+
+    path.write_bytes(whole[:-1])  # damaged: made anew
+    again, _ = made(load(causal_folder, weights="int8", quantized=tmp_path / "new"))
+    assert distance(again, wanted) == 0 and path.read_bytes() == whole
+
+    (tmp_path / "file").touch()  # nowhere to write
+    again, _ = made(load(causal_folder, weights="int8", quantized=tmp_path / "file" / "below"))
+    assert distance(again, wanted) == 0
+
+
+def test_levers_that_cannot_be_are_refused(causal_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ModelError, match=r"lever frame_cache='off' makes no sense .* would encode them anew"):
+        load(causal_folder, frame_cache="off")
+    with pytest.raises(ModelError, match="lever weights='fp8' is not available yet"):
+        load(causal_folder, weights="fp8")
+    monkeypatch.setattr(anyflow_far, "int8_refusal", lambda device: f"{device} has no int8 matrix product (none)")
+    with pytest.raises(ModelError, match=r"model 'tiny': lever weights='int8' cannot be: cpu has no int8"):
+        load(causal_folder, weights="int8")
