@@ -6,7 +6,7 @@ from videosvc_kernels.frame_cache import FrameCache
 from videosvc_kernels.int8_linear import Int8Linear, int8_refusal
 from videosvc_kernels.quantized_linears import linears, load_quantized, quantize_linears, quantized_state
 from videosvc_kernels.rope import Rotation, rotate
-from videosvc_kernels.sensitivity import Sensitivity, keep_high, sensitivities
+from videosvc_kernels.sensitivity import Sensitivity, keep_high, layers_to_keep, sensitivities
 from videosvc_kernels.weight_file import read_weights, write_weights
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "fp8_product_refusal",
     "int8_refusal",
     "keep_high",
+    "layers_to_keep",
     "linears",
     "load_quantized",
     "quantize_linears",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -20,24 +20,41 @@ class Sensitivity:
     error: float  # root mean square, relative to the output's; infinite if it is no longer finite
 
 
-@torch.inference_mode()
-def sensitivities(module: nn.Module, names: Iterable[str], run: Callable[[], Tensor]) -> tuple[Sensitivity, ...]:
-    """The linear layers `names` of `module`, the most sensitive first.
+def layers_to_keep(
+    module: nn.Module, names: Sequence[str], run: Callable[[], Tensor], tolerance: float
+) -> frozenset[str]:
+    """Those of the linear layers `names` to leave alone for the output to be within `tolerance` of what it is.
 
-    `run` puts the same inputs through the model each time. The model is left as it was.
+    None, if quantising all is within it; only else each is measured alone, which takes a run a layer. `run` puts the
+    same inputs through the model each time. The model is left as it was.
     """
-    wanted = run().double()
-    found = []
-    for name in names:
-        linear = module.get_submodule(name)
-        assert isinstance(linear, nn.Linear)
-        module.set_submodule(name, Int8Linear.of(linear))
-        try:
-            error = (torch.linalg.vector_norm(run().double() - wanted) / torch.linalg.vector_norm(wanted)).item()
-        finally:
-            module.set_submodule(name, linear)
-        found.append(Sensitivity(name, error if math.isfinite(error) else math.inf))
+    with torch.inference_mode():
+        if _error(module, names, run, run()) <= tolerance:
+            return frozenset()
+    return keep_high(sensitivities(module, names, run), tolerance)
+
+
+@torch.inference_mode()
+def sensitivities(module: nn.Module, names: Sequence[str], run: Callable[[], Tensor]) -> tuple[Sensitivity, ...]:
+    """The linear layers `names` of `module`, the most sensitive first. As `layers_to_keep`, it changes nothing."""
+    wanted = run()
+    found = [Sensitivity(name, _error(module, [name], run, wanted)) for name in names]
     return tuple(sorted(found, key=lambda one: -one.error))
+
+
+def _error(module: nn.Module, names: Sequence[str], run: Callable[[], Tensor], wanted: Tensor) -> float:
+    """What quantising `names` together does to the output, as in `Sensitivity`."""
+    originals = {name: module.get_submodule(name) for name in names}
+    try:
+        for name, linear in originals.items():
+            assert isinstance(linear, nn.Linear)
+            module.set_submodule(name, Int8Linear.of(linear))
+        off = torch.linalg.vector_norm(run().double() - wanted.double())
+    finally:
+        for name, linear in originals.items():
+            module.set_submodule(name, linear)
+    error = (off / torch.linalg.vector_norm(wanted.double())).item()
+    return error if math.isfinite(error) else math.inf
 
 
 def keep_high(ranked: Sequence[Sensitivity], tolerance: float) -> frozenset[str]:

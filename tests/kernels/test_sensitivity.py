@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from videosvc_kernels import Sensitivity, keep_high, linears, sensitivities
+from videosvc_kernels import Sensitivity, keep_high, layers_to_keep, linears, quantize_linears, sensitivities
 
 
 def test_ranks_layers_by_what_they_do_to_the_output() -> None:
@@ -19,22 +19,24 @@ def test_ranks_layers_by_what_they_do_to_the_output() -> None:
         module[1].weight[:, 0] *= 1000
         module[0].weight[0], module[0].bias[0] = 0, 0  # and it meets zeros only
     x = torch.randn(16, 32)
-    before = list(module)
-    ranked = sensitivities(module, linears(module), lambda: module(x))
+    before, names = list(module), list(linears(module))
+    ranked = sensitivities(module, names, lambda: module(x))
     assert list(module) == before
     assert ranked[0].name == "1" and ranked[0].error > 5 * ranked[1].error
     assert all(0 < one.error < 0.02 for one in ranked[1:])
+    assert layers_to_keep(module, names, lambda: module(x), tolerance=0.02) == {"1"}
+    assert layers_to_keep(module, names, lambda: module(x), tolerance=10) == frozenset()
+    assert layers_to_keep(module, names, lambda: module(x), tolerance=0) == set(names)
+    assert list(module) == before
 
 
 def test_together_they_are_about_what_keep_high_reckons() -> None:
-    from videosvc_kernels import quantize_linears
-
     torch.manual_seed(1)
     module = nn.Sequential(*(layer for _ in range(6) for layer in (nn.Linear(64, 64), nn.GELU(), nn.LayerNorm(64))))
     x = torch.randn(64, 64)
     with torch.inference_mode():
         wanted = module(x)
-        ranked = sensitivities(module, linears(module), lambda: module(x))
+        ranked = sensitivities(module, list(linears(module)), lambda: module(x))
         quantize_linears(module, lambda *_: False)
         off = (torch.linalg.vector_norm(module(x) - wanted) / torch.linalg.vector_norm(wanted)).item()
     assert off == pytest.approx(math.hypot(*(one.error for one in ranked)), rel=0.5)

@@ -185,7 +185,7 @@ def test_reject_refuses_what_degrade_would_trade(planner: Planner) -> None:
 
 
 def test_nothing_fits(planner: Planner) -> None:
-    with pytest.raises(CapTooLow, match=r"max_cost_usd: 1E-9 USD is too low; the cheapest plan \(4 s at 64x64, 4 fps"):
+    with pytest.raises(CapTooLow, match=r"max_cost_usd: 0\.000000001 USD is too low; .* \(4 s at 64x64, 4 fps"):
         planner.quote(QUALITY, Cap.parse(max_cost_usd="0.000000001"))
     with pytest.raises(CapTooLow, match=r"max_compute_seconds: 0\.001 s of compute is too low") as caught:
         planner.quote(QUALITY, Cap.parse(max_compute_seconds=0.001))
@@ -206,7 +206,12 @@ def test_a_presets_own_limit_counts_once_costs_are_known(
     known = make_planner(folder).quote(QUALITY)
     assert known.calibrated and known.traded != () and known.price_usd <= Decimal("0.00001")
     assert known.max_compute_s == 4 * 8.0
-    assert make_planner(folder).quote(QUALITY, Cap(max_cost_usd=Decimal(1))).traded == ()  # the caller's own goes first
+    generous = Cap(max_cost_usd=Decimal(1))
+    assert make_planner(folder).quote(QUALITY, generous).plan == known.plan  # the smaller limit counts
+    file.write_text(file.read_text().replace("max_cost_usd = 0.00001", "max_cost_usd = 0.000000001"))
+    with pytest.raises(CapTooLow, match=r"preset: its limit of 0\.000000001 USD is too low") as caught:
+        make_planner(folder).quote(QUALITY, generous)
+    assert caught.value.param == "preset"
 
 
 def test_batch_is_cheaper(planner: Planner) -> None:

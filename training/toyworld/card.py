@@ -14,7 +14,7 @@ went in.
 | part | what |
 | --- | --- |
 | transformer | `AnyFlowFARTransformer3DModel`, 9.3 M parameters, 8 layers, width 256; causal, one second a chunk |
-| autoencoder | `CausalConvAutoencoder`, 3.0 M parameters, 2-D; a latent is 24 numbers for 8x8 pixels of 4 frames |
+| autoencoder | `CausalConvAutoencoder`, 3.0 M parameters, 2-D; a latent is 12 numbers for 8x8 pixels of 4 frames |
 | text encoder | `UMT5EncoderModel`, 2 layers, width 128, a word-level vocabulary |
 | samplers | `flow_map` at 1, 2, 4, 8 steps; guidance is folded into the weights (scale {guidance}) |
 

@@ -10,13 +10,12 @@ from typing import Any
 from torch import Tensor
 
 from videosvc_kernels import (
-    keep_high,
+    layers_to_keep,
     linears,
     load_quantized,
     quantize_linears,
     quantized_state,
     read_weights,
-    sensitivities,
     write_weights,
 )
 
@@ -40,8 +39,7 @@ def quantize_blocks(transformer: Any, trial: Callable[[], Tensor], model_hash: s
         with contextlib.suppress(ValueError):  # not of this model after all: made anew
             return len(load_quantized(transformer, known))
     candidates = [f"blocks.{name}" for name in linears(transformer.blocks)]
-    keep = keep_high(sensitivities(transformer, candidates, trial), TOLERANCE)
-    chosen = frozenset(candidates) - keep
+    chosen = frozenset(candidates) - layers_to_keep(transformer, candidates, trial, TOLERANCE)
     quantize_linears(transformer, lambda name, _: name not in chosen)
     if path is not None:
         with contextlib.suppress(OSError):  # a full or read-only disk makes the next start slow, no more

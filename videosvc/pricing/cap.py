@@ -17,7 +17,7 @@ MAX_COMPUTE_S = 1e7  # four months: beyond it a cap is a slip of the keyboard
 
 @dataclass(frozen=True, slots=True)
 class Cap:
-    """None is no limit of the caller's; the preset's own then counts."""
+    """None is no limit of the caller's; the preset's own counts beside it."""
 
     max_cost_usd: Decimal | None = None
     max_compute_s: float | None = None

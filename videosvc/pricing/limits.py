@@ -1,15 +1,18 @@
-"""What a plan must keep to: the caller's caps, and below them the preset's own."""
+"""What a plan must keep to: the caller's caps and the preset's own; the smaller ones count."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from typing import TypeVar
 
 from videosvc.config.presets import Preset
 from videosvc.errors import CapTooLow
 from videosvc.pricing.cap import Cap
 from videosvc.pricing.options import Option
+
+Amount = TypeVar("Amount", Decimal, float)
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,14 +27,16 @@ class Limits:
     @staticmethod
     def of(cap: Cap, preset: Preset, seconds: float, calibrated: bool) -> Limits:
         """`seconds`: the clip's length. A preset's own limits count where costs are known: a guess refuses nobody."""
-        own_usd = preset.cap.max_cost_usd if calibrated else None
-        own_s = preset.cap.max_compute_seconds_per_second if calibrated else None
-        return Limits(
-            usd=cap.max_cost_usd or (None if own_usd is None else Decimal(repr(own_usd))),
-            usd_field="preset" if cap.max_cost_usd is None else "max_cost_usd",
-            compute_s=cap.max_compute_s or (None if own_s is None else own_s * seconds),
-            compute_field="preset" if cap.max_compute_s is None else "max_compute_seconds",
-        )
+        own_usd, per_second = preset.cap.max_cost_usd, preset.cap.max_compute_seconds_per_second
+        usd = {
+            "max_cost_usd": cap.max_cost_usd,
+            "preset": Decimal(repr(own_usd)) if calibrated and own_usd is not None else None,
+        }
+        compute_s = {
+            "max_compute_seconds": cap.max_compute_s,
+            "preset": per_second * seconds if calibrated and per_second is not None else None,
+        }
+        return Limits(*_smallest(usd), *_smallest(compute_s))
 
     def allow(self, option: Option) -> bool:
         return self._keeps_usd(option) and self._keeps_compute(option)
@@ -46,6 +51,8 @@ class Limits:
             needs = f"{cheapest.needed_s:.3g} s"
         else:
             field, limit, needs = self.usd_field, f"{self.usd:f} USD", f"{cheapest.price_usd:f} USD"
+        if field == "preset":
+            limit = f"its limit of {limit}"
         message = f"{field}: {limit} is too low; the cheapest plan ({says}) may take {needs}"
         return CapTooLow(message, field, cheapest.price_usd)
 
@@ -54,3 +61,9 @@ class Limits:
 
     def _keeps_compute(self, option: Option) -> bool:
         return self.compute_s is None or option.needed_s <= self.compute_s
+
+
+def _smallest(limits: Mapping[str, Amount | None]) -> tuple[Amount | None, str]:
+    """The smallest limit, and the field it came from."""
+    given = [(limit, field) for field, limit in limits.items() if limit is not None]
+    return min(given, default=(None, ""))

@@ -1,0 +1,29 @@
+"""That the bench foresees, runs and caps what it says, on a tiny model. What it measures is no test's business."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from bench import pricing
+from tiny_model import make_tiny_checkpoint
+from videosvc.config.settings import CHECKOUT_CONFIGS
+
+
+def test_a_few_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "configs"
+    shutil.copytree(CHECKOUT_CONFIGS, folder)
+    models = folder / "models.toml"
+    checkpoint = make_tiny_checkpoint(tmp_path / "tiny")
+    models.write_text(models.read_text().replace('"bundled:toyworld"', f'"{checkpoint}"'))
+    monkeypatch.setenv("VIDEOSVC_CONFIG_DIR", str(folder))
+    monkeypatch.setattr("videosvc.pricing.calibrate.ROUNDS", 1)
+    path = tmp_path / "a.json"
+    pricing.main(["--jobs", "5", "--output", str(path)])
+    measures = {measure["name"]: measure for measure in json.loads(path.read_text())["measures"]}
+    assert set(pricing.AT_MOST) <= set(measures)
+    assert len(measures["relative error: corrected"]["samples"]) == 5
+    assert measures["capped jobs beyond their cap"]["samples"] == [0.0]
