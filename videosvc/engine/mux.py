@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import signal
 import subprocess
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import IO
@@ -43,7 +45,8 @@ class Mp4Writer:
             ) from error
         self._log: IO[bytes] = tempfile.TemporaryFile()  # a file, since a full pipe would block ffmpeg
         try:
-            self._process = self._start()
+            with _signals_held():
+                self._process = self._start()
         except BaseException:
             self._temporary.unlink()
             self._log.close()
@@ -109,3 +112,14 @@ class Mp4Writer:
         return GenerationError(
             f"ffmpeg failed: {lines[-1] if lines else f'exit code {self._process.returncode}'}"
         )
+
+
+@contextlib.contextmanager
+def _signals_held() -> Iterator[None]:
+    """SIGINT and SIGTERM come after the block: between ffmpeg's start and our knowing of it they would leave it, and
+    the file that it makes, to nobody."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
