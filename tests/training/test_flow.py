@@ -18,6 +18,9 @@ class NoDecoder(DecoderStream):
     def decode(self, z: Tensor) -> Tensor:
         raise NotImplementedError
 
+    def peek(self, z: Tensor) -> Tensor:
+        raise NotImplementedError
+
 
 @pytest.fixture(scope="module")
 def transformer() -> AnyFlowFARTransformer3DModel:

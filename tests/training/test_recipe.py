@@ -57,7 +57,7 @@ def test_the_recipe_makes_a_model_that_generates(small: None, tmp_path: Path) ->
     entry = ModelEntry(name="fresh", path=str(output), family="anyflow_far", sizes=("64x64",), window_chunks=1)
     family = load_family(entry, torch.device("cpu"), torch.float32)
     assert isinstance(family, AnyFlowFAR)
-    assert (family.spec.channels, family.spec.chunk, family.spec.first_frames) == (24, 2, 4)
+    assert (family.spec.channels, family.spec.chunk, family.spec.first_frames) == (autoencoder.LATENT_CHANNELS, 2, 4)
     plan = Plan(
         model="fresh", prompt="a red balloon rises over hills", negative_prompt=None, seed=1, width=80, height=64,
         fps=8, seconds=1.5, steps=2, sampler="flow_map", guidance_scale=1.0, weights="native",

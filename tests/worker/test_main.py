@@ -81,8 +81,11 @@ def test_a_job_runs_from_submit_to_its_files_and_the_worker_stops_when_told(
 
 @pytest.mark.usefixtures("service")
 def test_a_job_whose_worker_is_killed_ends_as_if_nothing_had_happened(
-    new_worker: StartWorker, queue: Store, checkpoints: Path, quoted: Any, submitted: Any
+    new_worker: StartWorker, folder: Path, queue: Store, checkpoints: Path, quoted: Any, submitted: Any
 ) -> None:
+    reference = folder / "presets" / "reference.toml"
+    # Seconds of compute, of which a checkpoint is worth its while, even with a tiny model on a quick machine.
+    reference.write_text(reference.read_text().replace("steps = 50", "steps = 200"))
     first = new_worker()
     long = quoted(preset="reference", seconds=8.0)
     killed, undisturbed = submitted(long), submitted(long)
