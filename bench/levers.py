@@ -35,14 +35,14 @@ from videosvc_kernels.int8_linear import int8_product, padded_int8_product
 from videosvc_samplers import SamplerState, flow_map, flow_sigmas
 
 NATIVE = "native"
-# A lever alone, then together.
-LEVER_SETS: Mapping[str, Mapping[str, str]] = {
-    NATIVE: {},
-    "int8 weights": {"weights": "int8"},
-    "int8 cache": {"frame_cache": "int8"},
-    "int4 cache": {"frame_cache": "int4"},
-    "int8 weights, int8 cache": {"weights": "int8", "frame_cache": "int8"},
-    "int8 weights, int4 cache": {"weights": "int8", "frame_cache": "int4"},
+# Weights and frame cache: each lever alone, then together.
+LEVER_SETS: Mapping[str, tuple[str, str]] = {
+    NATIVE: ("native", "native"),
+    "int8 weights": ("int8", "native"),
+    "int8 cache": ("native", "int8"),
+    "int4 cache": ("native", "int4"),
+    "int8 weights, int8 cache": ("int8", "int8"),
+    "int8 weights, int4 cache": ("int8", "int4"),
 }
 POINTS_LOST = {name: 2.0 if "int4" in name else 1.0 for name in LEVER_SETS if name != NATIVE}  # at most
 REPEATS = 20  # of one product
@@ -67,11 +67,11 @@ class Made:
 
 
 @torch.inference_mode()
-def make(family: AnyFlowFAR, prompt: str, seed: int, size: int, steps: int) -> Made:
+def make(family: AnyFlowFAR, frame_cache: str, prompt: str, seed: int, size: int, steps: int) -> Made:
     """Two seconds, chunk by chunk as the engine does it; no file is written."""
     spec, device, made = family.spec, family.device, Made()
     with made.timed("text", device):
-        clip = family.open_clip(size, size, family.encode_text(prompt, None), guidance_scale=1.0)
+        clip = family.open_clip(size, size, family.encode_text(prompt, None), 1.0, frame_cache)
     assert isinstance(clip, FarClip)
     generator = torch.Generator().manual_seed(seed)
     for latents in spec.chunks(FRAMES):
@@ -90,10 +90,13 @@ def make(family: AnyFlowFAR, prompt: str, seed: int, size: int, steps: int) -> M
 def one_round(
     families: Mapping[str, AnyFlowFAR], turn: int, prompt: str, size: int, steps: int, samples: Samples
 ) -> dict[str, Made]:
-    """One clip with each set of levers."""
-    names = list(families)
+    """One clip with each set of levers. `families`: by the lever `weights`."""
+    names = list(LEVER_SETS)
     first = turn % len(names)
-    made = {name: make(families[name], prompt, SEED + turn, size, steps) for name in names[first:] + names[:first]}
+    made = {}
+    for name in names[first:] + names[:first]:
+        weights, frame_cache = LEVER_SETS[name]
+        made[name] = make(families[weights], frame_cache, prompt, SEED + turn, size, steps)
     native = made[NATIVE]
     there = torch.cat([part.flatten() for part in native.latents]).double()
     for name in names:
@@ -178,12 +181,10 @@ class Scores:
 
 
 def open_families(entry: ModelEntry, device: torch.device) -> dict[str, AnyFlowFAR]:
+    """By the lever `weights`."""
     dtype = torch.float32 if device.type == "cpu" else torch.bfloat16
     arguments = (entry.name, entry.folder(), entry.window_chunks, device, dtype)
-    return {
-        name: AnyFlowFAR(*arguments, levers.get("weights", "native"), levers.get("frame_cache", "native"))
-        for name, levers in LEVER_SETS.items()
-    }
+    return {weights: AnyFlowFAR(*arguments, weights) for weights in dict(LEVER_SETS.values())}
 
 
 def main(words: Sequence[str] | None = None) -> None:
@@ -199,18 +200,18 @@ def main(words: Sequence[str] | None = None) -> None:
     entry = load_model(configs, load_settings(configs).model)
     families = open_families(entry, pick_device(arguments.device))
     samples: Samples = defaultdict(list)
-    scores = Scores(list(families))
+    scores = Scores(list(LEVER_SETS))
     scenes = held_out_scenes(arguments.rounds, SEED)
     one_round(families, 0, scenes[0][1], arguments.size, arguments.steps, defaultdict(list))  # only warms up
     for turn, (scene, prompt) in enumerate(scenes):
         scores.add(one_round(families, turn, prompt, arguments.size, arguments.steps, samples), scene)
-        products(families[NATIVE], arguments.size, samples)
+        products(families["native"], arguments.size, samples)
     measures = [Measure(name, unit, tuple(taken)) for (name, unit), taken in samples.items()] + scores.lost()
     print_table(f"{entry.name} on {machine['cpu']}, {machine['threads']} threads", measures)
     about = {
         "bench": "levers",
         "machine": machine,
-        "model": {"name": entry.name, "hash": families[NATIVE].model_hash},
+        "model": {"name": entry.name, "hash": families["native"].model_hash},
         "size": arguments.size,
         "steps": arguments.steps,
         "seed": SEED,  # of the scenes; round n starts from seed SEED + n

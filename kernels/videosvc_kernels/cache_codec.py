@@ -71,17 +71,20 @@ class Int4Codec(CacheCodec):
         self._rotation = RandomHadamard(head_dim, device)
         values = gaussian_codebook(self.LEVELS)
         self.codebook = torch.tensor(values, device=device)
-        self._edges = torch.tensor([(low + high) / 2 for low, high in pairwise(values)], device=device)
+        self._edges = [(low + high) / 2 for low, high in pairwise(values)]
         # (256, 2): what each byte stands for, so that one lookup gives two numbers.
         self._pairs = torch.tensor([(low, high) for high, low in product(values, values)], device=device)
 
     def encode(self, x: Tensor) -> Parts:
         rotated = self.rotate(x.float())
         scale = torch.linalg.vector_norm(rotated, dim=-1) * self._head_dim**-0.5
-        codes = torch.bucketize(rotated / scale.clamp_min(TINY)[..., None], self._edges, out_int32=True)
+        numbers = rotated / scale.clamp_min(TINY)[..., None]
+        codes = torch.zeros_like(numbers, dtype=torch.uint8)
+        for edge in self._edges:  # on a CPU half the time of `torch.bucketize`
+            codes += numbers > edge
         if self._head_dim % 2:
             codes = torch.nn.functional.pad(codes, (0, 1))
-        low, high = codes.to(torch.uint8).unflatten(-1, (-1, 2)).unbind(-1)
+        low, high = codes.unflatten(-1, (-1, 2)).unbind(-1)
         # Infinities times a codebook's finite values would be infinite, not NaN.
         return low | high << 4, (scale + (scale - scale)).to(torch.bfloat16)
 

@@ -33,11 +33,11 @@ class Int8Linear(nn.Module):
             raise ValueError(f"in_features: {self.in_features} is more than int32 holds, {MAX_IN_FEATURES}")
         self.register_buffer("codes", weight.codes)
         self.register_buffer("scale", weight.scale)
-        self.register_buffer("bias", None if bias is None else bias.detach())
+        self.register_buffer("bias", None if bias is None else bias.detach().float())
 
     @staticmethod
     def of(linear: nn.Linear) -> Int8Linear:
-        """Quantises a layer's weights; its bias is shared."""
+        """Quantises a layer's weights; its bias is kept in float32."""
         return Int8Linear(quantize_rows(linear.weight.detach()), linear.bias)
 
     @property
@@ -48,9 +48,8 @@ class Int8Linear(nn.Module):
         """`(..., K)` to `(..., N)`."""
         rows = quantize_rows(x.reshape(-1, self.in_features))
         multiply = int8_product if x.device.type == "cpu" else padded_int8_product
-        y = multiply(rows.codes, self.codes) * rows.scale[:, None] * self.scale
-        if self.bias is not None:
-            y = y + self.bias
+        y = multiply(rows.codes, self.codes).float().mul_(rows.scale[:, None])
+        y = y.mul_(self.scale) if self.bias is None else torch.addcmul(self.bias, y, self.scale)
         return y.to(x.dtype).reshape(*x.shape[:-1], self.out_features)
 
     def extra_repr(self) -> str:

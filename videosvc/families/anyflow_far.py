@@ -24,7 +24,7 @@ from videosvc.families.far_forward import FarForward
 from videosvc.families.int8_weights import TOLERANCE, quantize_blocks
 from videosvc.families.latent_spec import LatentSpec
 from videosvc.families.prompt_encoder import PromptEncoder
-from videosvc_kernels import CacheCodec, Int4Codec, Int8Codec, NativeCodec, int8_refusal
+from videosvc_kernels import Int4Codec, Int8Codec, NativeCodec, int8_refusal
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -41,20 +41,19 @@ class AnyFlowFAR(Family):
         device: torch.device,
         dtype: torch.dtype,
         weights: str = "native",
-        frame_cache: str = "native",
         quantized: Path | None = None,
     ) -> None:
-        """Loads `folder`, with the levers of a plan. `quantized`: a folder to keep quantised weights in.
+        """Loads `folder`. `weights`: the lever's value; `quantized`: a folder to keep quantised weights in.
 
         Raises ModelError naming the file that is missing, damaged or unfit, or the lever and why it cannot be.
         """
         from diffusers import AnyFlowFARTransformer3DModel
         from transformers import UMT5EncoderModel
 
-        reasons = [refusal("anyflow_far", "weights", weights), refusal("anyflow_far", "frame_cache", frame_cache)]
-        if weights == "int8" and (no_int8 := int8_refusal(device)):
-            reasons.append(f"lever weights='int8' cannot be: {no_int8}")
-        if line := next((line for line in reasons if line), None):
+        line = refusal("anyflow_far", "weights", weights)
+        if line is None and weights == "int8" and (reason := int8_refusal(device)):
+            line = f"lever weights='int8' cannot be: {reason}"
+        if line is not None:
             raise ModelError(f"model {name!r}: {line}", param="levers")
         self.name = name
         self.device = device
@@ -77,16 +76,24 @@ class AnyFlowFAR(Family):
         self.spec = LatentSpec.of_anyflow(transformer.config, self._vae.config)
         statistics = torch.tensor([self._vae.config.latents_mean, self._vae.config.latents_std])
         self._mean, self._std = statistics[:, None, :, None, None, None].to(device, dtype)
-        self._codec = self._cache_codec(frame_cache, transformer.config.attention_head_dim)
+        self._codecs = {
+            "native": NativeCodec(),
+            "int8": Int8Codec(),
+            "int4": Int4Codec(transformer.config.attention_head_dim, device),
+        }
         if weights == "int8" and not quantize_blocks(transformer, self._trial, self.model_hash, quantized):
             message = f"model {name!r}: lever weights='int8' cannot be: no layer stands it within {TOLERANCE:.0%}"
             raise ModelError(message, param="levers")
-        self.weights, self.frame_cache = weights, frame_cache
+        self.weights = weights
 
     def encode_text(self, prompt: str, negative_prompt: str | None) -> TextEmbeds:
         return self._prompts.encode(prompt, negative_prompt)
 
-    def open_clip(self, width: int, height: int, text: TextEmbeds, guidance_scale: float) -> Clip:
+    def open_clip(
+        self, width: int, height: int, text: TextEmbeds, guidance_scale: float, frame_cache: str = "native"
+    ) -> Clip:
+        if line := refusal("anyflow_far", "frame_cache", frame_cache):
+            raise ModelError(f"model {self.name!r}: {line}", param="levers")
         for side, pixels in (("width", width), ("height", height)):
             if pixels % self.spec.grid:
                 raise ValueError(f"{side}: {pixels} is not a multiple of {self.spec.grid}")
@@ -98,13 +105,8 @@ class AnyFlowFAR(Family):
             text,
             guidance_scale,
             self.window_chunks,
-            self._codec,
+            self._codecs[frame_cache],
         )
-
-    def _cache_codec(self, name: str, head_dim: int) -> CacheCodec:
-        if name == "int4":
-            return Int4Codec(head_dim, self.device)
-        return Int8Codec() if name == "int8" else NativeCodec()
 
     @torch.inference_mode()
     def _trial(self) -> Tensor:

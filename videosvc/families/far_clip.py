@@ -40,9 +40,9 @@ class FarClip(Clip):
         text: TextEmbeds,
         guidance_scale: float,
         window_chunks: int | None,
-        codec: CacheCodec,
+        codec: CacheCodec | None = None,
     ) -> None:
-        """`latents_mean`, `latents_std`: `(1, C, 1, 1, 1)`, in the autoencoder's type; `codec`: the cache's."""
+        """`latents_mean`, `latents_std`: `(1, C, 1, 1, 1)`, in the autoencoder's type; `codec`: the frame cache's."""
         self._forward = forward
         self._decoder = decoder
         self._mean = latents_mean
