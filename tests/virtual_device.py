@@ -53,7 +53,7 @@ class Clock:
 class VirtualFamily(Family):
     """Makes black frames."""
 
-    device, dtype, model_hash, shift = torch.device("cpu"), torch.float32, "virtual", 1.0
+    device, dtype, model_hash, shift, weights = torch.device("cpu"), torch.float32, "virtual", 1.0, "native"
 
     def __init__(self, clock: Clock, rates: Rates, spec: LatentSpec, window_chunks: int = 1) -> None:
         self.clock, self.rates, self.spec, self.window_chunks = clock, rates, spec, window_chunks
@@ -63,7 +63,9 @@ class VirtualFamily(Family):
         self.clock.work(self.rates.text)
         return TextEmbeds(torch.zeros(1, 1, 1), None, ())
 
-    def open_clip(self, width: int, height: int, text: TextEmbeds, guidance_scale: float) -> Clip:
+    def open_clip(
+        self, width: int, height: int, text: TextEmbeds, guidance_scale: float, frame_cache: str = "native"
+    ) -> Clip:
         return _VirtualClip(self, width, height)
 
 

@@ -164,3 +164,26 @@ def test_wan_autoencoder(plan: Plan, tmp_path: Path) -> None:
     events = run(family, plan, tmp_path / "clip.mp4")
     assert [event.frames for event in events if isinstance(event, ChunkDone)] == [1, 13, 16]
     assert len(read_frames(tmp_path / "clip.mp4", plan)) == 16
+
+
+@pytest.mark.parametrize("frame_cache", ["int8", "int4"])
+def test_low_bit_levers_reach_the_clip_and_resume(folder: Path, plan: Plan, tmp_path: Path, frame_cache: str) -> None:
+    low = AnyFlowFAR("tiny", folder, 1, torch.device("cpu"), torch.float32, "int8")
+    native = AnyFlowFAR("tiny", folder, 1, torch.device("cpu"), torch.float32)
+    plans = [plan, replace(plan, frame_cache=frame_cache), replace(plan, frame_cache=frame_cache, weights="int8")]
+    latents = []
+    for family, some in zip((native, native, low), plans, strict=True):
+        events = run(family, some, tmp_path / "whole.mp4")
+        second = next(event for event in events if isinstance(event, ChunkDone) and event.chunk == 1)
+        latents.append(second.checkpoint.finished[1])
+        run(family, some, tmp_path / "resumed.mp4", second.checkpoint)
+        assert (tmp_path / "resumed.mp4").read_bytes() == (tmp_path / "whole.mp4").read_bytes()
+    assert not torch.equal(latents[0], latents[1]) and not torch.equal(latents[1], latents[2])
+
+
+def test_refuses_what_the_loaded_weights_are_not(family: AnyFlowFAR, plan: Plan, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="plan: weights='int8', but the model was loaded with 'native'"):
+        run(family, replace(plan, weights="int8"), tmp_path / "clip.mp4")
+    with pytest.raises(UserError, match="lever frame_cache='off' makes no sense"):
+        run(family, replace(plan, frame_cache="off"), tmp_path / "clip.mp4")
+    assert list(tmp_path.iterdir()) == []

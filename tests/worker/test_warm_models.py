@@ -37,6 +37,15 @@ def test_another_entry_is_loaded_anew(entries: dict[str, ModelEntry]) -> None:
     assert models.names == ("a",)
 
 
+def test_other_weights_are_another_engine(entries: dict[str, ModelEntry], tmp_path: Path) -> None:
+    models = WarmModels("cpu", 2, tmp_path / "quantized")
+    native, low = models.get(entries["a"]), models.get(entries["a"], "int8")
+    assert (native.family.weights, low.family.weights) == ("native", "int8")
+    assert models.get(entries["a"], "int8") is low and models.get(entries["a"]) is native
+    assert models.is_warm("a", "int8") and not models.is_warm("b", "native")
+    assert len(list((tmp_path / "quantized").iterdir())) == 1  # the next process need not measure
+
+
 def test_what_cannot_be_loaded_leaves_the_others(entries: dict[str, ModelEntry], tmp_path: Path) -> None:
     models = WarmModels("cpu", 2)
     a = models.get(entries["a"])

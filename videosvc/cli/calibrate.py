@@ -30,11 +30,11 @@ def calibrate(model: Model = None) -> None:
         resolve_plan(Request(PROMPT, None, entry.name, preset.name, seed=1), folder, settings).plan
         for preset in presets
     ]
-    engine = open_engine(entry, settings.device)
 
     from videosvc.pricing.calibrate import calibrate as measure  # here, as it loads torch and scipy
 
     for levers, plan in {levers_of(plan): plan for plan in plans}.items():
+        engine = open_engine(entry, settings.device, plan.weights, settings.data_dir / "quantized")
         with progress_bar() as bar:
             task = bar.add_task(f"{entry.name} {levers}", total=1.0)
             calibration = measure(engine, entry, plan, partial(_show, bar, task))

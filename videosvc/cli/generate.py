@@ -68,7 +68,7 @@ def generate(
     limit_s = quote.max_compute_s
     cap = None if limit_s is None else costs.compute_cap(quote.plan, entry, limit_s, cold=True)
     with _terminated_as_exit():
-        engine = open_engine(entry, settings.device)
+        engine = open_engine(entry, settings.device, quote.plan.weights, settings.data_dir / "quantized")
 
         from videosvc.pricing.energy import EnergyMeter
 

@@ -58,10 +58,12 @@ class Engine:
         file is bit for bit what it would have been (if no cap shortens it); finished chunks are decoded again, not
         denoised. When `cap` comes near, a chunk lands by one jump from where it is and later ones get fewer steps.
         Raises UserError (output, prompt), GenerationError, ComputeCapExceeded (one of these: not even that fits),
-        ValueError (a checkpoint of another plan or model).
+        ValueError (a checkpoint of another plan or model, other weights than the model's).
         """
         family = self.family
         start = resume_from or Checkpoint(plan, family.model_hash, finished=(), sampler=None, spent={})
+        if plan.weights != family.weights:
+            raise ValueError(f"plan: weights={plan.weights!r}, but the model was loaded with {family.weights!r}")
         if (start.plan, start.model_hash) != (plan, family.model_hash):
             raise ValueError("resume_from: the checkpoint is of another plan or model")
         chunks = family.spec.chunks(plan.frames)
@@ -77,7 +79,7 @@ class Engine:
             with budget.piece("text", costs.text_s, again=resume_from is not None):
                 guided = plan.guidance_scale > 1.0
                 text = family.encode_text(plan.prompt, (plan.negative_prompt or "") if guided else None)
-                clip = family.open_clip(plan.width, plan.height, text, plan.guidance_scale)
+                clip = family.open_clip(plan.width, plan.height, text, plan.guidance_scale, plan.frame_cache)
             yield TextEncoded(text.unknown_words)
             run = _Run(plan, clip, start, len(chunks), meter, budget)
 

@@ -43,8 +43,13 @@ def device_name(setting: str) -> str:
     return device_label(pick_device(setting))
 
 
-def open_engine(entry: ModelEntry, device_name: str) -> Engine:
-    """Loads the model of `entry`. Raises ModelError if its files are missing or damaged."""
+def open_engine(
+    entry: ModelEntry, device_name: str, weights: str = "native", quantized: Path | None = None
+) -> Engine:
+    """Loads the model of `entry`. `weights`: the lever; `quantized`: a folder to keep quantised weights in.
+
+    Raises ModelError if its files are missing or damaged, or the lever cannot be.
+    """
     import torch
     from diffusers.utils import logging as diffusers_logging
     from transformers.utils import logging as transformers_logging
@@ -58,4 +63,4 @@ def open_engine(entry: ModelEntry, device_name: str) -> Engine:
     device = pick_device(device_name)
     # bfloat16 is emulated on CPUs without AVX512-BF16 or AMX, where it is slower than float32.
     dtype = torch.float32 if device.type == "cpu" else torch.bfloat16
-    return Engine(load_family(entry, device, dtype))
+    return Engine(load_family(entry, device, dtype, weights, quantized))

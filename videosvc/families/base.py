@@ -50,6 +50,7 @@ class Family(ABC):
     device: torch.device
     dtype: torch.dtype
     model_hash: str
+    weights: str  # the lever it was loaded with
     shift: float  # the noise schedule's shift the model was trained for
 
     @abstractmethod
@@ -60,5 +61,10 @@ class Family(ABC):
         """
 
     @abstractmethod
-    def open_clip(self, width: int, height: int, text: TextEmbeds, guidance_scale: float) -> Clip:
-        """Starts a clip of `width` x `height` pixels. `guidance_scale` > 1 needs `text.negative`."""
+    def open_clip(
+        self, width: int, height: int, text: TextEmbeds, guidance_scale: float, frame_cache: str = "native"
+    ) -> Clip:
+        """Starts a clip of `width` x `height` pixels. `guidance_scale` > 1 needs `text.negative`.
+
+        `frame_cache`: the lever. Raises ModelError if the family cannot take it.
+        """

@@ -65,7 +65,7 @@ class VideoHandler:
 
         Raises ModelError if the model cannot be loaded, GenerationError if it cannot run.
         """
-        engine = self._models.get(load_model(self._config.folder, plan.model))
+        engine = self._models.get(load_model(self._config.folder, plan.model), plan.weights)
         with tempfile.TemporaryDirectory(prefix="videosvc-") as work:
             for _ in engine.run(plan, Path(work, "video.mp4")):
                 pass
@@ -98,8 +98,8 @@ class VideoHandler:
         plan, limit_s = quote.plan, quote.max_compute_s
         self._config.refresh()  # an edit counts from the next job on
         entry = load_model(self._config.folder, plan.model)
-        cold = plan.model not in self._models.names
-        engine = self._models.get(entry)
+        cold = not self._models.is_warm(plan.model, plan.weights)
+        engine = self._models.get(entry, plan.weights)
         cap = None if limit_s is None else self._costs.compute_cap(plan, entry, limit_s, cold)
         attempt = Attempt(job, context, quote, engine, self._checkpoints)
         energy = EnergyMeter(engine.family.device)

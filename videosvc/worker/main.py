@@ -62,7 +62,7 @@ def make_handler(settings: Settings, config: LiveConfig, named: str) -> Handler:
 
     handler = VideoHandler(
         config,
-        WarmModels(settings.device, MAX_MODELS),
+        WarmModels(settings.device, MAX_MODELS, settings.data_dir / "quantized"),
         CostModel(settings.data_dir, named),
         ArtifactStore(settings.artifact_url),
         CheckpointFolder(settings.data_dir / "checkpoints"),
