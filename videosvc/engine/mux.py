@@ -8,10 +8,10 @@ import secrets
 import signal
 import subprocess
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import IO
 
 from torch import Tensor
 
@@ -32,36 +32,24 @@ class Mp4Writer:
         self._path = path
         self._width, self._height, self._fps = width, height, fps
         self._temporary = path.with_name(f".{secrets.token_hex(8)}.part")  # short: a name has 255 bytes
+        self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> Mp4Writer:
         """Starts ffmpeg. Raises UserError if no file can be made there."""
         if self._path.is_dir():
             raise UserError(f"-o: {str(self._path)!r} is a folder; name a file", param="output")
         try:
-            self._temporary.open("xb").close()
-        except OSError as error:
-            raise UserError(
-                f"-o: {str(self._path)!r} cannot be written: {error.strerror}", param="output"
-            ) from error
-        self._log: IO[bytes] = tempfile.TemporaryFile()  # a file, since a full pipe would block ffmpeg
-        try:
             with _signals_held():
-                self._process = self._start()
+                self._begin()
         except BaseException:
-            self._temporary.unlink()
-            self._log.close()
+            self._end()
             raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._process.poll() is None:
-            self._process.kill()
-            self._process.wait()
-        self._close_pipe()
-        self._log.close()
-        self._temporary.unlink(missing_ok=True)
+        self._end()
 
     def write(self, frames: Tensor) -> None:
         """`(T, H, W, 3)` uint8 RGB on the CPU."""
@@ -83,6 +71,28 @@ class Mp4Writer:
         with self._temporary.open("rb") as file:
             os.fsync(file.fileno())
         self._temporary.replace(self._path)
+
+    def _begin(self) -> None:
+        try:
+            self._temporary.open("xb").close()
+        except OSError as error:
+            raise UserError(f"-o: {str(self._path)!r} cannot be written: {error.strerror}", param="output") from error
+        self._stack.callback(self._temporary.unlink, missing_ok=True)
+        log = tempfile.TemporaryFile()  # noqa: SIM115 - the stack closes it; a file, as a full pipe would block ffmpeg
+        self._log = self._stack.enter_context(log)
+        self._process = self._start()
+        self._stack.callback(self._stop)
+
+    def _end(self) -> None:
+        """Undoes what was begun, the last first."""
+        with _signals_held():
+            self._stack.close()
+
+    def _stop(self) -> None:
+        if self._process.poll() is None:
+            self._process.kill()
+            self._process.wait()
+        self._close_pipe()
 
     def _start(self) -> subprocess.Popen[bytes]:
         from imageio_ffmpeg import get_ffmpeg_exe
@@ -116,10 +126,18 @@ class Mp4Writer:
 
 @contextlib.contextmanager
 def _signals_held() -> Iterator[None]:
-    """SIGINT and SIGTERM come after the block: between ffmpeg's start and our knowing of it they would leave it, and
-    the file that it makes, to nobody."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    """SIGINT and SIGTERM come after the block: in the midst of starting or stopping ffmpeg they would leave it, and
+    the file that it makes, to nobody. Python runs handlers in its main thread, whichever thread the signal came to."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    arrived: list[int] = []
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, lambda number, _: arrived.append(number)) for number in numbers}
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for one in dict.fromkeys(arrived):
+            signal.raise_signal(one)
