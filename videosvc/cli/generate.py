@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -67,13 +67,13 @@ def generate(
     costs, entry = planner.cost_model, resolved.entry
     limit_s = quote.max_compute_s
     cap = None if limit_s is None else costs.compute_cap(quote.plan, entry, limit_s, cold=True)
-    with _terminated_as_exit():
+    with _stopped_by_signals() as check_stopped:
         engine = open_engine(entry, settings.device, quote.plan.weights, settings.data_dir / "quantized")
 
         from videosvc.pricing.energy import EnergyMeter
 
         energy = EnergyMeter(engine.family.device)
-        compute = _run(engine, quote.plan, output, cap)
+        compute = _run(engine, quote.plan, output, cap, check_stopped)
     receipt = full_receipt(compute, quote, energy.read())
     with suppress(OSError):  # a clip is no worse for a data folder that cannot be written to
         costs.observe(quote.plan, entry, compute, cold=True)
@@ -86,13 +86,16 @@ def generate(
         typer.echo(_summary(quote.plan, plan, quote.preset, output, receipt))
 
 
-def _run(engine: Engine, plan: Plan, output: Path, cap: ComputeCap | None) -> ComputeReceipt:
+def _run(
+    engine: Engine, plan: Plan, output: Path, cap: ComputeCap | None, check_stopped: Callable[[], None]
+) -> ComputeReceipt:
     """Runs the plan to its end behind a progress bar; whatever stops it, the engine leaves no half file."""
     from videosvc.engine.events import Done, TextEncoded
 
     with progress_bar() as bar, closing(engine.run(plan, output, None, cap)) as events:
         task = bar.add_task("text", total=1.0)
         for event in events:
+            check_stopped()
             bar.update(task, completed=event.progress, description=_description(event))
             if isinstance(event, TextEncoded) and event.unknown_words:
                 words = ", ".join(event.unknown_words)
@@ -127,14 +130,24 @@ def _summary(asked: Plan, plan: dict[str, Any], preset: str, output: Path, recei
 
 
 @contextmanager
-def _terminated_as_exit() -> Iterator[None]:
-    """SIGTERM unwinds the stack as Ctrl-C does, so that the temporary file is removed on the way."""
+def _stopped_by_signals() -> Iterator[Callable[[], None]]:
+    """SIGTERM unwinds the stack as Ctrl-C does, so that the temporary file is removed on the way.
 
-    def leave(number: int, frame: FrameType | None) -> NoReturn:
-        raise SystemExit(128 + number)
+    Yields what to call now and then: a library in the midst of an import may have swallowed what a signal raised.
+    """
+    arrived: list[int] = []
 
-    before = signal.signal(signal.SIGTERM, leave)
+    def check() -> None:
+        if arrived:
+            raise KeyboardInterrupt if arrived[0] == signal.SIGINT else SystemExit(128 + arrived[0])
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        arrived.append(number)
+        check()
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield
+        yield check
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
