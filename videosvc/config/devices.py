@@ -1,4 +1,4 @@
-"""What a device costs and draws: devices.toml. Prices and energy begin to use it with pricing."""
+"""What a device costs and draws: devices.toml."""
 
 from __future__ import annotations
 
