@@ -111,6 +111,7 @@ def _set_up_sqlite(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
     cursor = connection.cursor()
     cursor.execute("PRAGMA busy_timeout = 5000")  # ms; other processes write too
     cursor.execute("PRAGMA journal_mode = WAL")  # readers and a writer at once
+    cursor.execute("PRAGMA cache_size = -256")  # KiB: each thread has a connection, and the system caches the file too
     cursor.close()
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import Connection, select, tuple_, update
+from sqlalchemy import Connection, bindparam, select, update
 
 from videosvc_queue.database import upsert
 from videosvc_queue.job import NewJob
@@ -18,21 +18,33 @@ from videosvc_queue.tiers import Tier
 
 FAIR_ORDER = (jobs.c.tier_rank, jobs.c.virtual_start, jobs.c.created_at, jobs.c.id)
 
+# How far the lane is, and where the tenant's job before finishes.
+_REACHED = select(
+    select(lanes.c.virtual_time)
+    .where(lanes.c.route == bindparam("route"), lanes.c.tier == bindparam("tier"))
+    .scalar_subquery(),
+    select(flows.c.finish_tag)
+    .where(
+        flows.c.tenant == bindparam("tenant"),
+        flows.c.route == bindparam("route"),
+        flows.c.tier == bindparam("tier"),
+    )
+    .scalar_subquery(),
+)
+
 
 def take_place(sql: Connection, job: NewJob, weight: float) -> tuple[float, float]:
     """Virtual start and finish of a new job."""
-    lane = select(lanes.c.virtual_time).where(lanes.c.route == job.route, lanes.c.tier == job.tier)
-    flow = select(flows.c.finish_tag).where(
-        tuple_(flows.c.tenant, flows.c.route, flows.c.tier) == (job.tenant, job.route, job.tier)
-    )
-    start = max(sql.scalar(lane) or 0.0, sql.scalar(flow) or 0.0)
+    here = {"tenant": job.tenant, "route": job.route, "tier": job.tier}
+    reached, tag = sql.execute(_REACHED, here).one()
+    start = max(reached or 0.0, tag or 0.0)
     finish = start + job.predicted_s / weight
     insert = upsert(sql, flows)
     sql.execute(
         insert.on_conflict_do_update(
             index_elements=["tenant", "route", "tier"], set_={"finish_tag": insert.excluded.finish_tag}
         ),
-        {"tenant": job.tenant, "route": job.route, "tier": job.tier, "finish_tag": finish},
+        here | {"finish_tag": finish},
     )
     return start, finish
 

@@ -9,7 +9,7 @@ import secrets
 from dataclasses import dataclass, field
 from decimal import Decimal
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, bindparam, select, update
 
 from videosvc_queue.database import Database, upsert
 from videosvc_queue.tables import tenants
@@ -56,8 +56,11 @@ class Tenants(Database):
             return find(sql, name)
 
 
+_TENANT = select(tenants).where(tenants.c.name == bindparam("name"))
+
+
 def find(sql: Connection, name: str) -> Tenant | None:
-    row = sql.execute(select(tenants).where(tenants.c.name == name)).one_or_none()
+    row = sql.execute(_TENANT, {"name": name}).one_or_none()
     if row is None:
         return None
     limits = TenantLimits(**{part.name: row._mapping[part.name] for part in dataclasses.fields(TenantLimits)})

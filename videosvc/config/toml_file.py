@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import tomllib
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -33,7 +34,19 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 def parse_toml(path: Path, model: type[Model]) -> Model:
-    """Reads `path` as a `model`. Raises ConfigError naming file, key and value."""
+    """Reads `path` as a `model`; a file that has not changed is not parsed again.
+
+    Raises ConfigError naming file, key and value.
+    """
+    try:
+        state = path.stat()
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+    return cast(Model, _parsed(path, model, (state.st_mtime_ns, state.st_size, state.st_ino)))
+
+
+@lru_cache(maxsize=256)  # a quote reads four files, and parsing them took half of its time
+def _parsed(path: Path, model: type[BaseModel], state: tuple[int, int, int]) -> BaseModel:
     try:
         return model.model_validate(read_toml(path))
     except ValidationError as error:
