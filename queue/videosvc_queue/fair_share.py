@@ -33,18 +33,22 @@ _REACHED = select(
 )
 
 
+def next_start(sql: Connection, tenant: str, route: str, tier: Tier) -> float:
+    """Virtual start of the tenant's next job."""
+    reached, tag = sql.execute(_REACHED, {"tenant": tenant, "route": route, "tier": tier}).one()
+    return max(reached or 0.0, tag or 0.0)
+
+
 def take_place(sql: Connection, job: NewJob, weight: float) -> tuple[float, float]:
     """Virtual start and finish of a new job."""
-    here = {"tenant": job.tenant, "route": job.route, "tier": job.tier}
-    reached, tag = sql.execute(_REACHED, here).one()
-    start = max(reached or 0.0, tag or 0.0)
+    start = next_start(sql, job.tenant, job.route, job.tier)
     finish = start + job.predicted_s / weight
     insert = upsert(sql, flows)
     sql.execute(
         insert.on_conflict_do_update(
             index_elements=["tenant", "route", "tier"], set_={"finish_tag": insert.excluded.finish_tag}
         ),
-        here | {"finish_tag": finish},
+        {"tenant": job.tenant, "route": job.route, "tier": job.tier, "finish_tag": finish},
     )
     return start, finish
 

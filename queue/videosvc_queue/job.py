@@ -116,3 +116,8 @@ class Ahead:
     jobs: int  # queued before it, in fair order
     compute_s: float  # predicted for those, and what is left of the running ones
     workers: int  # live ones of the route; 0: nobody works on it
+
+    @property
+    def wait_s(self) -> float:
+        """As if the workers there are shared it out evenly; as if there was one if there is none."""
+        return self.compute_s / max(1, self.workers)

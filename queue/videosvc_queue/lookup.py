@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import builtins
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
-from sqlalchemy import bindparam, func, select, tuple_
+from sqlalchemy import Connection, bindparam, func, select, tuple_
 
 from videosvc_queue.database import Database
-from videosvc_queue.fair_share import FAIR_ORDER
+from videosvc_queue.fair_share import FAIR_ORDER, next_start
 from videosvc_queue.job import Ahead, Job, Status
 from videosvc_queue.rows import JOB_COLUMNS, to_job
 from videosvc_queue.tables import jobs, workers
+from videosvc_queue.tiers import Tier
 from videosvc_queue.workers import LIVE_S
 
 # What is asked most, by every poll: made once, as making a statement takes longer than running it.
@@ -65,5 +67,18 @@ class Lookup(Database):
             place = sql.execute(_PLACE, {"job_id": job.id}).one_or_none()
             if place is None:
                 return Ahead(0, 0.0, sql.scalars(_LIVE, here).one())
-            count, queued_s, running_s, alive = sql.execute(_BEFORE, here | dict(place._mapping)).one()
-            return Ahead(count, queued_s + running_s, alive)
+            return _ahead(sql, here, dict(place._mapping))
+
+    def ahead_of_next(self, tenant: str, route: str, tier: Tier) -> Ahead:
+        """What would stand before a job that the tenant submitted now."""
+        now = self._clock()
+        here = {"route": route, "seen_after": now - LIVE_S}
+        with self._read() as sql:
+            start = next_start(sql, tenant, route, tier)
+            place = {"tier_rank": tier.priority, "virtual_start": start, "created_at": now, "id": ""}
+            return _ahead(sql, here, place)
+
+
+def _ahead(sql: Connection, here: Mapping[str, Any], place: Mapping[str, Any]) -> Ahead:
+    count, queued_s, running_s, alive = sql.execute(_BEFORE, {**here, **place}).one()
+    return Ahead(count, queued_s + running_s, alive)

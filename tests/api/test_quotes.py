@@ -61,3 +61,26 @@ def test_a_cap_is_traded_for_or_refused(api: Api) -> None:
         assert (answer.status_code, answer.json()["error"]["code"]) == (422, "cap_too_low")
         assert answer.json()["error"]["param"] == "max_cost_usd"
         assert 1e-9 < answer.json()["error"]["cheapest_usd"] <= whole["price_usd"]
+
+
+def test_its_eta_knows_the_queue(api: Api) -> None:
+    with api.client() as client:
+        alone = client.post("/v1/quotes", json=BALLOON).json()
+        for _ in range(3):
+            api.create()
+        behind = client.post("/v1/quotes", json=BALLOON).json()
+        batch = client.post("/v1/quotes", json={**BALLOON, "tier": "batch"}).json()
+    assert behind["eta_seconds"] == pytest.approx(alone["eta_seconds"] + 3 * alone["compute_seconds"], abs=0.15)
+    assert batch["eta_seconds"] == pytest.approx(behind["eta_seconds"], abs=0.15)  # interactive ones go first
+
+
+def test_auto_and_goals(api: Api) -> None:
+    with api.client() as client:
+        quote = client.post("/v1/quotes", json={**BALLOON, "model": "auto"}).json()
+        assert quote["model"] == "toyworld"
+        video = client.post("/v1/videos", json={**BALLOON, "model": "auto", "quote_id": quote["id"]}).json()
+        assert video["model"] == "toyworld"
+        late = client.post("/v1/videos", json={**BALLOON, "deadline_seconds": 1e-4})
+        odd = client.post("/v1/videos", json={**BALLOON, "min_quality": 1.5})
+    assert (late.status_code, late.json()["error"]["param"]) == (400, "deadline_seconds")
+    assert (odd.status_code, odd.json()["error"]["param"]) == (400, "min_quality")

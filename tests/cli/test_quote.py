@@ -36,3 +36,15 @@ def test_refusals_have_their_exit_codes(capfd: pytest.CaptureFixture[str]) -> No
     assert "--max-compute: " in capfd.readouterr().err
     assert run(["quote", PROMPT, "--seconds", "nan"]) == 2
     assert "--seconds: " in capfd.readouterr().err
+
+
+def test_goals_that_cannot_be_reached_name_their_option(capfd: pytest.CaptureFixture[str]) -> None:
+    assert run(["quote", PROMPT, "--model", "auto", "--deadline", "0.0001"]) == 2
+    assert "--deadline: 0.0001 is too soon; the quickest plan may take " in capfd.readouterr().err
+    assert run(["quote", PROMPT, "--min-quality", "2"]) == 2
+    assert "--min-quality: 2 must be more than 0 and at most 1" in capfd.readouterr().err
+
+
+def test_auto_is_the_cheapest_model(capfd: pytest.CaptureFixture[str]) -> None:
+    assert run(["quote", PROMPT, "--model", "auto", "--json"]) == 0
+    assert json.loads(capfd.readouterr().out)["model"] == "toyworld"

@@ -9,6 +9,7 @@ from pydantic.config import JsonDict
 
 from videosvc.config.request import Request
 from videosvc.pricing.cap import Cap
+from videosvc.pricing.goal import Goal
 
 Tier = Literal["interactive", "batch"]
 Key = Annotated[str, StringConstraints(min_length=1, max_length=64)]
@@ -43,7 +44,7 @@ class VideoRequest(BaseModel):
     )
 
     prompt: str = Field(description="what the clip shows")
-    model: str | None = Field(None, description="a model of GET /v1/models")
+    model: str | None = Field(None, description="a model of GET /v1/models, or auto: whichever does it cheapest")
     preset: str | None = Field(None, description="a preset of GET /v1/presets")
     seconds: float | None = Field(None, description="the clip's length; may be text, as the OpenAI SDK sends it")
     size: str | None = Field(None, description="WIDTHxHEIGHT in pixels", examples=["64x64"])
@@ -53,6 +54,10 @@ class VideoRequest(BaseModel):
     max_cost_usd: float | None = Field(None, description="the most that the job may be charged")
     max_compute_seconds: float | None = Field(None, description="the most compute that the job may take")
     on_cap: Literal["degrade", "reject"] = Field("degrade", description="what to do if the caps are too low for it")
+    min_quality: float | None = Field(
+        None, description="from 0 to 1, as measured: the cheapest plan that is expected to reach it will do"
+    )
+    deadline_seconds: float | None = Field(None, description="to be done in so many seconds, or refused")
     tier: Tier = Field("interactive", description="batch is cheaper and may wait")
     webhook_url: Annotated[str, StringConstraints(max_length=2000, pattern=r"^https?://[^\s]+$")] | None = Field(
         None, description="told of the end by a signed POST (Standard Webhooks)"
@@ -77,6 +82,10 @@ class VideoRequest(BaseModel):
     def cap(self) -> Cap:
         """Raises UserError naming the cap that is wrong."""
         return Cap.parse(self.max_cost_usd, self.max_compute_seconds, self.on_cap)
+
+    def goal(self) -> Goal:
+        """Raises UserError naming min_quality or deadline_seconds."""
+        return Goal.parse(self.min_quality, self.deadline_seconds)
 
 
 class Answer(BaseModel):
@@ -172,7 +181,7 @@ class Quote(Answer):
     price_usd: float
     price_per_second_usd: float
     compute_seconds: float
-    eta_seconds: float | None
+    eta_seconds: float = Field(description="until it would be done, were it created now")
     plan: dict[str, Any]
     alternatives: list[dict[str, Any]]
     traded: list[dict[str, Any]]

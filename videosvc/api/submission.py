@@ -40,7 +40,12 @@ def checked(body: Body) -> VideoRequest:
 def plan(services: Services, caller: Caller, request: VideoRequest) -> Quote:
     """The quote that is named, or a new one. Raises ApiError, CapTooLow, UserError naming the field."""
     if request.quote_id is None:
-        return services.planners.current().quote(request.request(), request.cap(), request.tier)
+        tier = Tier(request.tier)
+
+        def wait_s(model: str) -> float:
+            return services.store.ahead_of_next(caller.tenant, model, tier).wait_s
+
+        return services.planners.current().quote(request.request(), request.cap(), request.tier, request.goal(), wait_s)
     stored = services.store.get_quote(request.quote_id, caller.tenant)
     if stored is None:
         raise invalid("quote_id", f"there is no quote {reprlib.repr(request.quote_id)}")

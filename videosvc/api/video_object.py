@@ -44,7 +44,7 @@ def eta_s(job: Job, ahead: Ahead | None) -> float | None:
     if job.status is Status.IN_PROGRESS:
         return job.predicted_s * (1 - job.progress / 100)
     if job.status is Status.QUEUED and ahead is not None:
-        return ahead.compute_s / max(1, ahead.workers) + job.predicted_s
+        return ahead.wait_s + job.predicted_s
     return None
 
 

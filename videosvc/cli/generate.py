@@ -15,10 +15,12 @@ import typer
 
 from videosvc.cli.progress import progress_bar
 from videosvc.cli.request_options import (
+    Deadline,
     Fps,
     Json,
     MaxCompute,
     MaxCost,
+    MinQuality,
     Model,
     OnCap,
     Preset,
@@ -27,10 +29,12 @@ from videosvc.cli.request_options import (
     Seed,
     Size,
 )
-from videosvc.config.request import Request, check_output, resolve_plan
+from videosvc.config.models import load_model
+from videosvc.config.request import Request, check_output
 from videosvc.config.settings import config_dir, load_settings
 from videosvc.engine.loading import device_name, open_engine
 from videosvc.pricing.cap import Cap
+from videosvc.pricing.goal import Goal
 from videosvc.pricing.planner import Planner
 from videosvc.pricing.receipt import full_receipt, plan_as_run
 
@@ -54,6 +58,8 @@ def generate(
     max_cost: MaxCost = None,
     max_compute: MaxCompute = None,
     on_cap: OnCap = "degrade",
+    min_quality: MinQuality = None,
+    deadline: Deadline = None,
     json_output: Json = False,
 ) -> None:
     """Make a clip from a prompt."""
@@ -61,10 +67,10 @@ def generate(
     settings = load_settings(folder)
     check_output(output)
     wanted = Cap.parse(max_cost, max_compute, on_cap)
-    resolved = resolve_plan(Request(prompt, None, model, preset, seconds, size, fps, seed), folder, settings)
+    goal = Goal.parse(min_quality, deadline)
     planner = Planner(folder, settings, device_name(settings.device), cold=True)
-    quote = planner.quote_resolved(resolved, wanted)
-    costs, entry = planner.cost_model, resolved.entry
+    quote = planner.quote(Request(prompt, None, model, preset, seconds, size, fps, seed), wanted, goal=goal)
+    costs, entry = planner.cost_model, load_model(folder, quote.plan.model)
     limit_s = quote.max_compute_s
     cap = None if limit_s is None else costs.compute_cap(quote.plan, entry, limit_s, cold=True)
     with _stopped_by_signals() as check_stopped:

@@ -20,6 +20,7 @@ from videosvc.cli.doctor import doctor
 from videosvc.cli.generate import generate
 from videosvc.cli.quote import quote
 from videosvc.cli.serve import serve
+from videosvc.cli.tune import tune
 from videosvc.cli.worker import worker
 from videosvc.errors import GenerationError, UserError
 
@@ -31,6 +32,7 @@ OPTIONS = {
     "output": "-o",
     "max_cost_usd": "--max-cost",
     "max_compute_seconds": "--max-compute",
+    "deadline_seconds": "--deadline",
 }
 
 app = typer.Typer(
@@ -39,6 +41,7 @@ app = typer.Typer(
 app.command()(generate)
 app.command()(quote)
 app.command()(calibrate)
+app.command()(tune)
 app.command()(serve)
 app.command()(worker)
 app.add_typer(jobs.app, name="jobs")

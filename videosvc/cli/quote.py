@@ -7,10 +7,12 @@ import json
 import typer
 
 from videosvc.cli.request_options import (
+    Deadline,
     Fps,
     Json,
     MaxCompute,
     MaxCost,
+    MinQuality,
     Model,
     OnCap,
     Preset,
@@ -19,10 +21,11 @@ from videosvc.cli.request_options import (
     Seed,
     Size,
 )
-from videosvc.config.request import Request, resolve_plan
+from videosvc.config.request import Request
 from videosvc.config.settings import config_dir, load_settings
 from videosvc.engine.loading import device_name
 from videosvc.pricing.cap import Cap
+from videosvc.pricing.goal import Goal
 from videosvc.pricing.planner import Planner
 from videosvc.pricing.quote import Quote
 
@@ -38,15 +41,17 @@ def quote(
     max_cost: MaxCost = None,
     max_compute: MaxCompute = None,
     on_cap: OnCap = "degrade",
+    min_quality: MinQuality = None,
+    deadline: Deadline = None,
     json_output: Json = False,
 ) -> None:
     """Say what a clip would cost here at most, and what would be traded for a cap."""
     folder = config_dir()
     settings = load_settings(folder)
     cap = Cap.parse(max_cost, max_compute, on_cap)
-    resolved = resolve_plan(Request(prompt, None, model, preset, seconds, size, fps, seed), folder, settings)
+    goal = Goal.parse(min_quality, deadline)
     planner = Planner(folder, settings, device_name(settings.device), cold=True)
-    priced = planner.quote_resolved(resolved, cap)
+    priced = planner.quote(Request(prompt, None, model, preset, seconds, size, fps, seed), cap, goal=goal)
     typer.echo(json.dumps(priced.as_dict()) if json_output else summary(priced))
 
 

@@ -7,7 +7,9 @@ from typing import Annotated
 import typer
 
 Prompt = Annotated[str, typer.Argument(metavar="PROMPT", help="What the clip shows.", show_default=False)]
-Model = Annotated[str | None, typer.Option(help="A model of `videosvc models list`.")]
+Model = Annotated[
+    str | None, typer.Option(help="A model of `videosvc models list`, or auto: whichever does it cheapest.")
+]
 Preset = Annotated[str | None, typer.Option(help="A preset of `videosvc presets list`.")]
 Seconds = Annotated[float | None, typer.Option(help="The clip's length.")]
 Size = Annotated[str | None, typer.Option(metavar="WxH", help="Width and height in pixels.")]
@@ -20,4 +22,9 @@ MaxCompute = Annotated[
 OnCap = Annotated[
     str, typer.Option(metavar="degrade|reject", help="When that is too little: trade quality for it, or refuse.")
 ]
+MinQuality = Annotated[
+    str | None,
+    typer.Option(metavar="0..1", help="Take the cheapest plan that is expected to reach it, as `tune` measured."),
+]
+Deadline = Annotated[str | None, typer.Option(metavar="SECONDS", help="Be done by then, or refuse.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]

@@ -7,7 +7,7 @@ import reprlib
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, PrivateAttr, model_validator
+from pydantic import AfterValidator, Field, PrivateAttr, field_validator, model_validator
 
 from videosvc.config.settings import PACKAGE
 from videosvc.config.size import Size
@@ -17,6 +17,7 @@ from videosvc.errors import ConfigError, ModelError, UnknownModel
 FamilyName = Literal["anyflow_far"]
 
 BUNDLED = "bundled:"
+AUTO = "auto"  # as a model's name in a request: whichever does it cheapest
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
@@ -53,6 +54,13 @@ class ModelEntry(Section):
     defaults: ModelDefaults = ModelDefaults()
 
     _base: Path = PrivateAttr(default=Path())
+
+    @field_validator("name")
+    @classmethod
+    def _name_is_free(cls, name: str) -> str:
+        if name == AUTO:
+            raise ValueError(f"{AUTO} is what a request says for whichever model does it cheapest")
+        return name
 
     @model_validator(mode="after")
     def _sizes_are_allowed(self) -> ModelEntry:

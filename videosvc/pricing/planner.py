@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 
 from videosvc.config.devices import load_devices
+from videosvc.config.models import AUTO, load_models
 from videosvc.config.presets import Preset, Tradable
 from videosvc.config.request import Request, Resolved, resolve_plan
 from videosvc.config.settings import Settings
 from videosvc.engine.plan import Plan
-from videosvc.errors import ConfigError, UserError
+from videosvc.errors import CapTooLow, ConfigError, PresetError, UserError
 from videosvc.pricing.cap import Cap, OnCap
 from videosvc.pricing.cost_model import CostModel
+from videosvc.pricing.goal import Goal
 from videosvc.pricing.limits import Limits
 from videosvc.pricing.money import usd
 from videosvc.pricing.options import Option, Pricer, frontier, price_options
@@ -25,6 +27,13 @@ from videosvc.pricing.rate import Rate
 from videosvc.pricing.savings import savings_of
 
 MOST_ALTERNATIVES = 6
+
+WaitOf = Callable[[str], float]  # a model's name to seconds
+
+
+def no_wait(model: str) -> float:
+    """Where clips are made at once, as on the command line."""
+    return 0.0
 
 
 class Planner:
@@ -45,38 +54,46 @@ class Planner:
         request: Request,
         cap: Cap | None = None,
         tier: str = "interactive",
-        wait_s: float | None = 0.0,
+        goal: Goal | None = None,
+        wait_s: WaitOf = no_wait,
         lifetime_s: float = LIFETIME_S,
     ) -> Quote:
-        """Checks, plans and prices a request.
+        """Checks, plans and prices a request; for model "auto", on the model that does it cheapest.
 
-        `wait_s`: compute that goes before it in the queue, by which its ETA grows; None leaves the ETA out.
-        Raises CapTooLow if nothing allowed fits, UserError naming the field that is wrong (tier too),
-        ConfigError if devices.toml has no price for the device.
+        `wait_s(model)`: seconds before a worker of that model is free, by which the ETA grows.
+        Raises CapTooLow if nothing allowed fits, UserError naming the field that is wrong (tier, min_quality and
+        deadline_seconds too), ConfigError if devices.toml has no price for the device.
         """
-        resolved = resolve_plan(request, self._folder, self._settings)
-        return self.quote_resolved(resolved, cap, tier, wait_s, lifetime_s)
+        if (request.model or self._settings.model) != AUTO:
+            resolved = resolve_plan(request, self._folder, self._settings)
+            return self._quote(resolved, cap or Cap(), tier, goal or Goal(), wait_s, lifetime_s)
+        quotes: list[Quote] = []
+        refusals: list[UserError] = []
+        for model in load_models(self._folder):
+            try:
+                quotes.append(self.quote(replace(request, model=model), cap, tier, goal, wait_s, lifetime_s))
+            except UserError as refusal:
+                if isinstance(refusal, ConfigError) and not isinstance(refusal, PresetError):
+                    raise  # the service is set up wrong; a preset may just be none for this model
+                refusals.append(refusal)
+        if not quotes:
+            raise _most_telling(refusals)
+        return min(quotes, key=lambda quote: (quote.price_usd, -quote.quality))  # between equals the first in the file
 
-    def quote_resolved(
-        self,
-        resolved: Resolved,
-        cap: Cap | None = None,
-        tier: str = "interactive",
-        wait_s: float | None = 0.0,
-        lifetime_s: float = LIFETIME_S,
-    ) -> Quote:
-        """Like `quote`, for a request that is checked already."""
-        cap = cap or Cap()
+    def _quote(self, resolved: Resolved, cap: Cap, tier: str, goal: Goal, wait_s: WaitOf, lifetime_s: float) -> Quote:
         asked, entry, preset = resolved.plan, resolved.entry, resolved.preset
-        rate = self._rate(preset, tier)
+        rate = self.rate(preset, tier)
         fit = self.cost_model.fit(entry, asked)
         pricer = Pricer(fit, rate, self._cold)
         options, measured = price_options(asked, entry, preset, load_quality(self._folder, entry.name), pricer)
         limits = Limits.of(cap, preset, asked.seconds, fit.calibrated)
-        chosen = _choose(options, asked, limits, cap.on_cap)
-        baseline_s, savings = savings_of(
-            asked, chosen.plan, entry, self._folder, self.cost_model, fit, self._cold
-        )
+        waiting_s = wait_s(entry.name)
+        within = _in_time(options, goal, waiting_s, fit.spread)
+        if goal.min_quality is None:
+            chosen = _choose(within, asked, limits, cap.on_cap)
+        else:
+            chosen = _cheapest(within, asked, limits, cap.on_cap, goal.min_quality, measured)
+        baseline_s, savings = savings_of(asked, chosen.plan, entry, self._folder, self.cost_model, fit, self._cold)
         return Quote(
             id=Quote.new_id(),
             expires_at=time.time() + lifetime_s,
@@ -86,7 +103,7 @@ class Planner:
             price_usd=chosen.price_usd,
             compute_s=chosen.compute_s,
             bound_s=fit.spread * chosen.compute_s,
-            eta_s=None if wait_s is None else wait_s + chosen.compute_s,
+            eta_s=waiting_s + chosen.compute_s,
             max_compute_s=limits.compute_s,
             quality=chosen.quality,
             quality_measured=measured,
@@ -97,7 +114,8 @@ class Planner:
             alternatives=_alternatives(options, chosen),
         )
 
-    def _rate(self, preset: Preset, tier: str) -> Rate:
+    def rate(self, preset: Preset, tier: str) -> Rate:
+        """Raises UserError (tier), ConfigError if devices.toml has no price for the device."""
         tiers = dict(self._settings.tier_prices)
         if tier not in tiers:
             raise UserError(f"tier: {tier!r} is not one of {', '.join(tiers)}", param="tier")
@@ -118,15 +136,56 @@ class Planner:
 
 def _choose(options: Sequence[Option], asked: Plan, limits: Limits, on_cap: OnCap) -> Option:
     """What was asked for if it fits, else the best that does. Raises CapTooLow."""
-    allowed = [option for option in options if option.allowed]
-    if on_cap == "reject":
-        allowed = [option for option in allowed if option.plan == asked]
+    allowed = _allowed(options, asked, on_cap)
     # At equal quality the cheaper one; between equals the one that trades in the preset's order, which comes first.
     best_first = sorted(allowed, key=lambda option: (option.plan != asked, -option.quality, option.price_usd))
     for option in best_first:
         if limits.allow(option):
             return option
     raise limits.refusal(allowed)
+
+
+def _cheapest(
+    options: Sequence[Option], asked: Plan, limits: Limits, on_cap: OnCap, min_quality: float, measured: bool
+) -> Option:
+    """The cheapest that is expected to be good enough. Raises UserError (min_quality), CapTooLow."""
+    if not measured:
+        message = f"min_quality: nobody measured the quality of model {asked.model!r} yet; `videosvc tune` does"
+        raise UserError(message, param="min_quality")
+    allowed = _allowed(options, asked, on_cap)
+    good = [option for option in allowed if option.quality >= min_quality]
+    if not good:
+        best = max(option.quality for option in allowed)
+        reached = f"model {asked.model!r} reaches {best:.3g} at what is asked for"
+        raise UserError(f"min_quality: {min_quality:g} is too high; {reached}", param="min_quality")
+    for option in sorted(good, key=lambda option: (option.price_usd, -option.quality)):
+        if limits.allow(option):
+            return option
+    raise limits.refusal(good)
+
+
+def _allowed(options: Sequence[Option], asked: Plan, on_cap: OnCap) -> list[Option]:
+    if on_cap == "reject":
+        return [option for option in options if option.plan == asked]
+    return [option for option in options if option.allowed]
+
+
+def _in_time(options: Sequence[Option], goal: Goal, waiting_s: float, spread: float) -> Sequence[Option]:
+    """Those that are done by the deadline even if they take their bound. Raises UserError (deadline_seconds)."""
+    if goal.deadline_s is None:
+        return options
+    within = [option for option in options if waiting_s + spread * option.compute_s <= goal.deadline_s]
+    if not any(option.allowed for option in within):
+        soonest_s = waiting_s + spread * min(option.compute_s for option in options if option.allowed)
+        message = f"deadline_seconds: {goal.deadline_s:g} is too soon; the quickest plan may take {soonest_s:.3g} s"
+        raise UserError(message, param="deadline_seconds")
+    return within
+
+
+def _most_telling(refusals: Sequence[UserError]) -> UserError:
+    """Of what each model was refused for: the cap that comes nearest, else what the first one says."""
+    too_low = [refusal for refusal in refusals if isinstance(refusal, CapTooLow)]
+    return min(too_low, key=lambda refusal: refusal.cheapest_usd) if too_low else refusals[0]
 
 
 def _trades(asked: Plan, chosen: Plan, order: tuple[Tradable, ...], pricer: Pricer) -> tuple[Trade, ...]:

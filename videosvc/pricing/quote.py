@@ -72,7 +72,7 @@ class Quote:
     price_usd: Decimal  # of `bound_s`
     compute_s: float  # expected
     bound_s: float  # 95 of 100 such jobs take no more
-    eta_s: float | None  # until it is done, waiting included; None if nothing is known of the queue
+    eta_s: float  # until it is done, waiting included
     max_compute_s: float | None  # the run must not take more: the smaller of what was asked for and the preset's limit
     quality: float  # expected, from 0 to 1
     quality_measured: bool  # False: a stand-in that only puts plans in order
@@ -109,7 +109,7 @@ class Quote:
             "price_per_second_usd": float(self.price_per_second_usd),
             "compute_seconds": round(self.compute_s, 4),
             "compute_seconds_bound": round(self.bound_s, 4),
-            "eta_seconds": None if self.eta_s is None else round(self.eta_s, 1),
+            "eta_seconds": round(self.eta_s, 1),
             "device": self.rate.device,
             "device_usd_per_hour": float(self.rate.usd_per_hour),
             "expected_quality": round(self.quality, 4),
