@@ -46,3 +46,26 @@ def test_each_kind_has_its_features(plan: Plan, shape: ModelShape) -> None:
     (chunk, _) = work.chunks
     amounts = (work.text, chunk.denoise, chunk.decode, chunk.mux, work.finish)
     assert [len(each) for each in amounts] == [len(names) for names in FEATURES.values()]
+
+
+def test_decoding_all_at_once_is_one_piece_at_the_end(plan: Plan, shape: ModelShape) -> None:
+    work = run_features(replace(plan, seconds=2.5, decode="full"), shape)
+    assert [chunk.decode for chunk in work.chunks] == [(0.0, 0.0), (0.0, 0.0), (1.0, 24 * 64 * 64 / 1e6)]
+    assert [chunk.mux for chunk in work.chunks[:2]] == [(0.0, 0.0), (0.0, 0.0)]
+    assert work.chunks[2].mux == pytest.approx((1.0, 20 * 64 * 64 / 1e6))
+    streamed = run_features(replace(plan, seconds=2.5), shape)
+    assert [chunk.denoise for chunk in work.chunks] == [chunk.denoise for chunk in streamed.chunks]
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "tiles", "latents"),
+    [(64, 64, 1, 8 * 8), (128, 64, 2, 20 * 8), (128, 128, 4, 20 * 20), (160, 96, 2, 24 * 12)],
+)
+def test_pixels_of_several_tiles_count_in_each(
+    plan: Plan, shape: ModelShape, width: int, height: int, tiles: int, latents: int
+) -> None:
+    shape = replace(shape, spec=replace(shape.spec, tile=12, tile_overlap=4))
+    plan = replace(plan, seconds=1.0, width=width, height=height, decode="tiled")
+    (chunk,) = run_features(plan, shape).chunks
+    assert chunk.decode == pytest.approx((tiles, 8 * latents * 64 / 1e6))
+    assert chunk.mux == pytest.approx((1.0, 8 * width * height / 1e6))  # what leaves is the frame

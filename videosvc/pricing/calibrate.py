@@ -110,8 +110,9 @@ def _grid(plan: Plan, entry: ModelEntry, shape: ModelShape) -> list[Plan]:
         for steps, chunks in zip(STEPS, CHUNKS, strict=True):
             frames = shape.spec.frames_of(0, shape.spec.first_chunk + (chunks - 1) * shape.spec.chunk)
             seconds = min(frames / entry.fps, entry.max_seconds)
-            changed = replace(plan, width=size.width, height=size.height, fps=entry.fps, seconds=seconds, steps=steps)
-            plans.append(changed)
+            # A step of any sampler is a forward, and only the flow map takes as few of them as these.
+            changed = replace(plan, steps=steps, sampler="flow_map", draft_threshold=None)
+            plans.append(replace(changed, width=size.width, height=size.height, fps=entry.fps, seconds=seconds))
     return plans
 
 

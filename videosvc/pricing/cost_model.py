@@ -53,14 +53,14 @@ class Fit:
 
     def estimate(self, plan: Plan, cold: bool = False) -> Estimate:
         costs = self.costs(plan, cold)
-        total_s = costs.total_s(plan.steps)
+        total_s = costs.total_s(plan.most_steps)
         return Estimate(
             compute_s=total_s,
             bound_s=self.spread * total_s,
-            needed_s=costs.needed_s(plan.steps),
+            needed_s=costs.needed_s(plan.most_steps),
             by_stage={
                 "text": costs.text_s,
-                "denoise": sum(plan.steps * chunk.step_s + chunk.append_s for chunk in costs.chunks),
+                "denoise": sum(plan.most_steps * chunk.step_s + chunk.append_s for chunk in costs.chunks),
                 "decode": sum(chunk.decode_s for chunk in costs.chunks),
                 "mux": sum(chunk.mux_s for chunk in costs.chunks) + costs.finish_s,
             },

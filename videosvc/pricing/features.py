@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import Literal
 
 from videosvc.engine.plan import Plan
+from videosvc.families.latent_spec import LatentSpec
 from videosvc.pricing.shape import ModelShape
 
 Kind = Literal["text", "denoise", "decode", "mux", "finish"]
@@ -21,7 +22,7 @@ FEATURES: Mapping[Kind, tuple[str, ...]] = MappingProxyType(
         "text": ("texts",),  # encoded: one, or two under guidance
         # A forward of one chunk through the transformer. Pairs: each token with each it attends to, cache included.
         "denoise": ("forwards", "kilotokens", "megapairs"),
-        "decode": ("chunks", "megapixels"),
+        "decode": ("chunks", "megapixels"),  # a chunk of each tile, if tiled, and the pixels of all tiles
         "mux": ("chunks", "megapixels"),
         "finish": ("files", "megapixels"),  # the encoder holds back frames until the end
     }
@@ -53,23 +54,33 @@ def run_features(plan: Plan, shape: ModelShape) -> RunFeatures:
     batch = 2 if plan.guidance_scale > 1.0 else 1
     per_latent = (plan.width // spec.grid) * (plan.height // spec.grid)
     megapixels = plan.width * plan.height / 1e6  # of a frame
+    tiles, overlapping = _tiles(plan, spec)
     sizes = spec.chunks(plan.frames)
     window = len(sizes) if shape.window_chunks is None else shape.window_chunks
     chunks: list[ChunkFeatures] = []
-    latents = written = 0
+    latents = written = waiting = 0
     for chunk, size in enumerate(sizes):
         tokens = size * per_latent
         context = sum(sizes[max(0, chunk - window) : chunk]) * per_latent
-        decoded = spec.frames_of(latents, size)
+        waiting += size
+        due = waiting if plan.decode != "full" or chunk + 1 == len(sizes) else 0
+        decoded = spec.frames_of(latents, due)
         kept = min(decoded, plan.frames - written)
-        latents, written = latents + size, written + kept
+        latents, written, waiting = latents + due, written + kept, waiting - due
         chunks.append(
             ChunkFeatures(
                 denoise=(1.0, batch * tokens / 1e3, batch * tokens * (tokens + context) / 1e6),
-                decode=(1.0, decoded * megapixels),
-                mux=(1.0, kept * megapixels),
+                decode=(tiles, decoded * megapixels * overlapping) if due else (0.0, 0.0),
+                mux=(1.0, kept * megapixels) if due else (0.0, 0.0),
             )
         )
-    return RunFeatures(
-        text=(float(batch),), chunks=tuple(chunks), finish=(1.0, plan.frames * megapixels)
-    )
+    return RunFeatures(text=(float(batch),), chunks=tuple(chunks), finish=(1.0, plan.frames * megapixels))
+
+
+def _tiles(plan: Plan, spec: LatentSpec) -> tuple[float, float]:
+    """How many tiles a frame is decoded in, and how many times its pixels, as some are in several."""
+    if plan.decode != "tiled":
+        return 1.0, 1.0
+    width, height = plan.width // spec.spatial, plan.height // spec.spatial
+    (columns, across), (rows, down) = spec.tiles(width), spec.tiles(height)
+    return float(rows * columns), across * down / (width * height)

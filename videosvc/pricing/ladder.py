@@ -15,7 +15,9 @@ from videosvc.engine.plan import Plan
 
 STEPS = (150, 100, 75, 50, 40, 30, 25, 20, 16, 12, 10, 8, 6, 4, 3, 2, 1)
 # Below these a sampler's clip is not worth its price, however low that is (docs/architecture.md).
-FEWEST_STEPS: Mapping[str, int] = MappingProxyType({"flow_map": 1, "consistency": 1, "unipc": 10, "euler": 20})
+FEWEST_STEPS: Mapping[str, int] = MappingProxyType(
+    {"flow_map": 1, "draft": 2, "consistency": 1, "unipc": 10, "euler": 20}
+)
 FEWEST_FPS = 4
 TRADABLE: tuple[Tradable, ...] = ("size", "steps", "fps")
 
@@ -73,6 +75,8 @@ def _sizes(asked: Plan, entry: ModelEntry) -> list[_Rung]:
 
 def _steps(asked: Plan) -> list[_Rung]:
     fewer = [steps for steps in STEPS if FEWEST_STEPS[asked.sampler] <= steps < asked.steps]
+    if asked.sampler == "draft":  # which takes half of its steps at once
+        fewer = [steps for steps in fewer if steps % 2 == 0]
     return [_Rung({"steps": steps}, steps <= asked.steps) for steps in (2 * asked.steps, asked.steps, *fewer)]
 
 

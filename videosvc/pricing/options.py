@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from decimal import Decimal
+from typing import Protocol, TypeVar
 
 from videosvc.config.models import ModelEntry
 from videosvc.config.presets import Preset
@@ -14,6 +16,19 @@ from videosvc.pricing.ladder import candidates
 from videosvc.pricing.money import usd_up
 from videosvc.pricing.quality import QualityTable, qualities
 from videosvc.pricing.rate import Rate
+
+
+class Offer(Protocol):
+    """Anything with a price and a quality."""
+
+    @property
+    def price_usd(self) -> Decimal: ...
+
+    @property
+    def quality(self) -> float: ...
+
+
+OfferT = TypeVar("OfferT", bound=Offer)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +45,7 @@ class Option:
     @property
     def needed_s(self) -> float:
         """The smallest compute cap under which it would run whole."""
-        return self.costs.needed_s(self.plan.steps)
+        return self.costs.needed_s(self.plan.most_steps)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +64,7 @@ class Pricer:
         return usd_up(self.rate.price(self.fit.spread * compute_s))
 
     def price_of(self, plan: Plan) -> Decimal:
-        return self.price(self.costs(plan).total_s(plan.steps))
+        return self.price(self.costs(plan).total_s(plan.most_steps))
 
 
 def price_options(
@@ -67,14 +82,14 @@ def price_options(
             costs = pricer.costs(plan)
             known[key] = costs, costs.total_s(0), sum(chunk.step_s for chunk in costs.chunks)
         costs, fixed_s, step_s = known[key]
-        compute_s = fixed_s + plan.steps * step_s
+        compute_s = fixed_s + plan.most_steps * step_s
         options.append(Option(plan, costs, compute_s, pricer.price(compute_s), expected, candidate.allowed))
     return tuple(options), measured
 
 
-def frontier(options: tuple[Option, ...]) -> list[Option]:
+def frontier(options: Iterable[OfferT]) -> list[OfferT]:
     """Those to which no other is both cheaper and at least as good, the cheapest first."""
-    kept: list[Option] = []
+    kept: list[OfferT] = []
     for option in sorted(options, key=lambda option: (option.price_usd, -option.quality)):
         if not kept or option.quality > kept[-1].quality:
             kept.append(option)

@@ -48,12 +48,14 @@ def plan_as_run(compute: ComputeReceipt, quote: Quote) -> dict[str, Any]:
     `steps` is then the fewest that a chunk had.
     """
     plan = quote.plan_as_dict()
-    if not _cut_short(compute, quote):
+    if not (shortened := _cut_short(compute, quote)):
         return plan
     saved = quote.price_usd - charge(compute.compute_seconds, quote)
-    landed = {"what": "steps", "from": quote.plan.steps, "to": min(compute.steps), "saves_usd": float(usd(saved))}
-    return {**plan, "steps": min(compute.steps), "traded": [*plan["traded"], landed]}
+    most, fewest = quote.plan.most_steps, min(shortened)
+    landed = {"what": "steps", "from": most, "to": fewest, "saves_usd": float(usd(saved))}
+    return {**plan, "steps": fewest, "traded": [*plan["traded"], landed]}
 
 
-def _cut_short(compute: ComputeReceipt, quote: Quote) -> bool:
-    return any(steps < quote.plan.steps for steps in compute.steps)
+def _cut_short(compute: ComputeReceipt, quote: Quote) -> tuple[int, ...]:
+    """Steps of each chunk that the cap shortened."""
+    return tuple(steps for steps in compute.steps if not quote.plan.is_whole(steps))

@@ -32,7 +32,7 @@ def savings_of(
         levers = levers_of(plan)
         if levers not in fits:
             fits[levers] = cost_model.fit(entry, plan)
-        return fits[levers].costs(plan, cold).total_s(plan.steps)
+        return fits[levers].costs(plan, cold).total_s(plan.most_steps)
 
     plan = _reference(asked, folder)
     baseline_s = before_s = seconds(plan)

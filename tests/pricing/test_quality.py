@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from videosvc.engine.plan import Plan
+from videosvc.errors import ConfigError
+from videosvc.pricing.ladder import Candidate
+from videosvc.pricing.quality import Point, QualityTable, load_quality, qualities
+
+SIZES = ("64x64", "64x96", "96x96", "128x128")
+POINTS = st.builds(
+    Point,
+    size=st.sampled_from(SIZES),
+    steps=st.integers(1, 8),
+    sampler=st.just("flow_map"),
+    weights=st.sampled_from(["native", "int8"]),
+    frame_cache=st.just("native"),
+    fps=st.sampled_from([None, 4, 8, 16]),
+    quality=st.floats(0, 1),
+)
+SHARED = settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+def point(quality: float, fps: int | None = None, weights: str = "native") -> Point:
+    return Point(
+        size="64x64", steps=1, sampler="flow_map", weights=weights, frame_cache="native", fps=fps, quality=quality
+    )
+
+
+def worth(plans: list[Plan], *points: Point) -> tuple[list[float], bool]:
+    table = QualityTable(model="toyworld", points=points)
+    return qualities([Candidate(plan, rank, True) for rank, plan in enumerate(plans)], table)
+
+
+def at_rates(plan: Plan, *rates: int) -> list[Plan]:
+    return [replace(plan, fps=fps) for fps in rates]
+
+
+def test_a_rate_that_was_not_varied_is_thinned_by_a_stand_in(plan: Plan) -> None:
+    assert worth(at_rates(plan, 16, 8, 4), point(0.8)) == (pytest.approx([0.8, 0.72, 0.648]), True)
+
+
+def test_measured_rates_count_as_measured_and_the_stand_in_only_below_them(plan: Plan) -> None:
+    found, measured = worth(at_rates(plan, 16, 8, 4, 2), point(0.8, 8), point(0.7, 4))
+    assert (found, measured) == (pytest.approx([0.8, 0.8, 0.7, 0.63]), True)
+
+
+def test_levers_are_told_apart(plan: Plan) -> None:
+    both = [plan, replace(plan, weights="int8")]
+    assert worth(both, point(0.8), point(0.6, weights="int8")) == ([0.8, 0.6], True)
+    drafts = [replace(plan, sampler="draft", draft_threshold=threshold) for threshold in (0.1, 0.2)]
+    draft = point(0.7).model_copy(update={"sampler": "draft", "draft_threshold": 0.1})
+    assert worth(drafts[:1], draft) == ([0.7], True) and worth(drafts, draft)[1] is False
+    assert worth(both, point(0.8)) == ([1.0, 0.5], False)  # one of them was never measured: ranks only
+
+
+@SHARED
+@given(points=st.lists(POINTS, min_size=1, max_size=12), data=st.data())
+def test_more_of_anything_is_never_worse(plan: Plan, points: list[Point], data: st.DataObject) -> None:
+    def draw() -> tuple[int, int, int]:
+        return tuple(data.draw(st.sampled_from(values)) for values in ((64, 96, 128), (1, 3, 8), (2, 4, 8, 16)))  # type: ignore[return-value]
+
+    def made(side: int, steps: int, fps: int) -> Plan:
+        return replace(plan, width=side, height=side, steps=steps, fps=fps)
+
+    first, second = draw(), draw()
+    less, more = made(*map(min, first, second)), made(*map(max, first, second))
+    (low, high), measured = worth([less, more], *points)
+    if measured:
+        assert low <= high
+
+
+def test_what_tune_adds_comes_back_from_the_file(tmp_path: Path) -> None:
+    table = QualityTable.model_validate(
+        {
+            "model": "toyworld",
+            "sweep": {
+                "score": "probe", "method": "share", "reference": "50 steps", "reference_quality": 0.9, "clips": 3,
+                "seconds": 2.0, "seed": 0, "device": "cpu", "usd_per_hour": 0.1, "margin": 0.3, "model_hash": "0f",
+                "versions": {"torch": "2"}, "measured_at": 1.0,
+            },
+            "points": [
+                {**point(0.8, 8).model_dump(), "quality_error": 0.1, "price_usd": 1e-6, "frontier": True,
+                 "compute_s": {"p20": 0.1, "p50": 0.2, "p80": 0.3}}
+            ],
+        }
+    )  # fmt: skip
+    (tmp_path / "quality").mkdir()
+    (tmp_path / "quality" / "toyworld.json").write_text(table.model_dump_json(exclude_none=True))
+    assert load_quality(tmp_path, "toyworld") == table
+
+
+def test_a_mistake_in_what_tune_adds_is_named(tmp_path: Path) -> None:
+    (tmp_path / "quality").mkdir()
+    broken = point(0.8).model_dump_json()[:-1] + ',"speed":1}'
+    (tmp_path / "quality" / "toyworld.json").write_text(f'{{"model":"toyworld","points":[{broken}]}}')
+    with pytest.raises(ConfigError, match=r"toyworld\.json: points\.0\.speed: unknown key"):
+        load_quality(tmp_path, "toyworld")

@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from videosvc.config.models import ModelEntry
+from videosvc.config.presets import load_preset
+from videosvc.config.settings import CHECKOUT_CONFIGS
+from videosvc.errors import UserError
+from videosvc.pricing.output_folder import check_folder, write_files
+from videosvc.pricing.prompts import read_prompts
+from videosvc.pricing.setting import Grid
+
+BALANCED = load_preset(CHECKOUT_CONFIGS, "balanced")
+
+
+def test_by_default_it_is_all_that_the_model_can(entry: ModelEntry) -> None:
+    grid = Grid.parse(entry, BALANCED)
+    assert [str(size) for size in grid.sizes] == list(entry.sizes)
+    assert (grid.rates, grid.steps, grid.samplers) == ((8,), (1, 2, 4, 8), ("flow_map",))
+    assert (grid.weights, grid.frame_caches) == (("native", "int8"), ("native", "int8", "int4"))
+    assert len(set(grid.settings())) == 3 * 4 * 2 * 3
+
+
+def test_references_are_at_every_size_the_largest_last(entry: ModelEntry) -> None:
+    grid = Grid.parse(entry, BALANCED, sizes="128x128,64x96,64x64", fps="4,16", weights="int8")
+    references = grid.references(50, "euler")
+    assert [str(reference.size) for reference in references] == ["64x64", "64x96", "128x128"]
+    assert {(one.fps, one.steps, one.weights, one.frame_cache) for one in references} == {(16, 50, "native", "native")}
+
+
+@pytest.mark.parametrize(
+    ("field", "text", "says"),
+    [
+        ("sizes", "64x64,64", "sizes: '64' must be WIDTHxHEIGHT in pixels"),
+        ("sizes", "16x16", "sizes: 16x16: model 'toyworld': width and height must be multiples of 16 from 64 to 128"),
+        ("sizes", "", "sizes: '' must be a list"),
+        ("steps", "1,0", "steps: '0' must be a whole number from 1 to 200"),
+        ("steps", "1,,2", "steps: '1,,2' must be a list"),
+        ("steps", "²", "steps: '²' must be a whole number"),
+        ("steps", "9" * 5000, "must be a whole number"),
+        ("fps", "17", "fps: '17' must be a whole number from 1 to 16"),
+        ("samplers", "ddim", "samplers: 'ddim' is not one of flow_map, "),
+        ("weights", "native,fp8", "weights: lever weights='fp8' is not available yet for family anyflow_far"),
+        ("frame_caches", "off", "frame_caches: lever frame_cache='off' makes no sense"),
+    ],
+)
+def test_what_cannot_be_swept_is_named(entry: ModelEntry, field: str, text: str, says: str) -> None:
+    with pytest.raises(UserError) as caught:
+        Grid.parse(entry, BALANCED, **{field: text})  # type: ignore[arg-type]
+    assert says in caught.value.message and caught.value.param == field
+
+
+def test_drafts_take_the_presets_threshold_and_an_even_number_of_steps(entry: ModelEntry) -> None:
+    quality = BALANCED.quality.model_copy(update={"sampler": "draft", "draft_threshold": 0.2})
+    drafting = BALANCED.model_copy(update={"quality": quality})
+    grid = Grid.parse(entry, drafting, steps="1,4", samplers="draft,flow_map")
+    found = {(one.sampler, one.steps, one.draft_threshold) for one in grid.settings()}
+    assert found == {("draft", 4, 0.2), ("flow_map", 1, None), ("flow_map", 4, None)}
+    with pytest.raises(UserError, match="steps: none is even"):
+        Grid.parse(entry, drafting, steps="1,3")
+    with pytest.raises(UserError, match="samplers: draft needs a preset that has a draft_threshold"):
+        Grid.parse(entry, BALANCED, samplers="draft")
+
+
+def test_prompts_are_one_a_line(tmp_path: Path) -> None:
+    file = tmp_path / "prompts.txt"
+    file.write_text("a red ball\n\n  größer 🎈  \n", encoding="utf-8")
+    assert read_prompts(file) == ("a red ball", "größer 🎈")
+
+
+@pytest.mark.parametrize(
+    ("content", "says"), [(b"", "holds no prompt"), (b"\n \n", "holds no prompt"), (b"\xff\xfe", "is not UTF-8 text")]
+)
+def test_prompts_that_cannot_be(tmp_path: Path, content: bytes, says: str) -> None:
+    file = tmp_path / "prompts.txt"
+    file.write_bytes(content)
+    with pytest.raises(UserError, match=f"prompts: .*{says}"):
+        read_prompts(file)
+    with pytest.raises(UserError, match="cannot be read: "):
+        read_prompts(tmp_path)
+
+
+def test_files_come_whole_into_a_folder_that_is_made(tmp_path: Path) -> None:
+    folder = tmp_path / "a" / "b"
+    assert check_folder(folder) == folder and not folder.exists()
+    write_files(folder, {"x.json": b"1", "y": b"2"})
+    write_files(folder, {"x.json": b"3"})
+    assert {file.name: file.read_bytes() for file in folder.iterdir()} == {"x.json": b"3", "y": b"2"}
+
+
+def test_a_file_is_no_folder(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    for place in (file, file / "below"):
+        with pytest.raises(UserError, match=r"output: .* is not a folder"):
+            check_folder(place)
+    with pytest.raises(UserError, match="output: "):
+        check_folder(tmp_path / ("n" * 300))

@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from decimal import Decimal
+
+import pytest
+import torch
+
+from tiny_model import make_tiny_checkpoint
+from videosvc.config.size import Size
+from videosvc.engine.generate import Engine
+from videosvc.engine.plan import Plan
+from videosvc.families.anyflow_far import AnyFlowFAR
+from videosvc.pricing.clip_frames import Frames
+from videosvc.pricing.frontier_file import quality_table
+from videosvc.pricing.rate import Rate
+from videosvc.pricing.reference_score import ReferenceScore
+from videosvc.pricing.scores import Judge, ScoreName
+from videosvc.pricing.setting import Setting
+from videosvc.pricing.tune import Tuner
+
+RATE = Rate("cpu", Decimal("0.1"), 65.0, Decimal("0.3"), "interactive", Decimal(1))
+PROMPTS = ("a red circle moves left", "a blue square moves right")
+SMALL, LARGE = Size(32, 32), Size(48, 32)
+REFERENCES = tuple(Setting(size, 8, 3, "euler", "native", "native") for size in (SMALL, LARGE))
+SWEPT = tuple(
+    Setting(size, 8, steps, "flow_map", "native", cache)
+    for size in (SMALL, LARGE)
+    for steps, cache in ((1, "native"), (2, "native"), (2, "int4"))
+)
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Engine:
+    folder = make_tiny_checkpoint(tmp_path_factory.mktemp("tiny"))
+    return Engine(AnyFlowFAR("tiny", folder, 1, torch.device("cpu"), torch.float32))
+
+
+@pytest.fixture
+def base(plan: Plan) -> Plan:
+    return replace(plan, seconds=1.0)
+
+
+@dataclass
+class Witness:
+    """Notes what it is shown; calls everything perfect."""
+
+    compares: bool
+    name: ScoreName = "probe"
+    method: str = "none"
+    counts: bool = True
+    rounds: list[tuple[int, str, list[Size]]] = field(default_factory=list)
+    seen: list[list[Size]] = field(default_factory=list)
+
+    def judge(self, number: int, prompt: str, references: Mapping[Size, Frames]) -> Judge:
+        self.rounds.append((number, prompt, list(references)))
+        seen: list[Size] = []
+        self.seen.append(seen)
+
+        def quality(clip: Frames) -> float:
+            assert clip.pixels.shape[0] == 8 and clip.fps == 8
+            seen.append(clip.size)
+            return 1.0
+
+        return quality
+
+
+def test_measures_cost_and_quality_of_every_setting(engine: Engine, base: Plan) -> None:
+    tuner = Tuner({"native": engine}, base, ReferenceScore(), RATE, seed=5)
+    shares: list[float] = []
+    found = tuner.run(SWEPT, REFERENCES, PROMPTS, shares.append)
+    assert [finding.setting for finding in found.swept] == list(SWEPT)
+    assert [finding.setting for finding in found.references] == list(REFERENCES)
+    small, large = found.references
+    assert (large.quality, large.error) == (1.0, 0.0) and 0 < small.quality < 1
+    for finding in (*found.swept, *found.references):
+        low, middle, high = finding.compute_s
+        assert 0 < low <= middle <= high and finding.price_usd == RATE.price(middle)
+        assert 0 <= finding.quality <= 1
+    assert shares == sorted(shares) and shares[-1] == 1.0 and len(shares) == 2 * 8
+    again = tuner.run(SWEPT, REFERENCES, PROMPTS)
+    assert [finding.quality for finding in again.swept] == [finding.quality for finding in found.swept]
+
+    table = quality_table(tuner, found, clips=2, rates_measured=True)
+    assert table.sweep is not None and table.sweep.reference == "48x32, 3 steps of euler"
+    assert [point.fps for point in table.points] == [8] * 8
+    assert table.quality(replace(base, width=48, height=32, steps=2)) == max(
+        finding.quality for finding in found.swept if finding.setting.frame_cache == "native"
+    )
+
+
+def test_takes_one_prompt_after_the_other_with_all_settings_in_turn(engine: Engine, base: Plan) -> None:
+    witness = Witness(compares=True)
+    Tuner({"native": engine}, base, witness, RATE, seed=0).run(SWEPT, REFERENCES, PROMPTS)
+    assert witness.rounds == [(0, PROMPTS[0], [SMALL, LARGE]), (1, PROMPTS[1], [SMALL, LARGE])]
+    assert all(sorted(seen) == sorted([SMALL, LARGE] * 4) for seen in witness.seen)
+
+
+def test_makes_only_the_largest_reference_for_who_compares_nothing(engine: Engine, base: Plan) -> None:
+    witness = Witness(compares=False)
+    both = (*SWEPT[:1], REFERENCES[-1])  # what is swept and reference too is made once
+    found = Tuner({"native": engine}, base, witness, RATE, seed=0).run(both, REFERENCES, PROMPTS[:1])
+    assert witness.rounds == [(0, PROMPTS[0], [LARGE])] and witness.seen == [[LARGE, SMALL]]
+    assert found.references == found.swept[1:]

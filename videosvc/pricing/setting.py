@@ -1,0 +1,147 @@
+"""The settings that `videosvc tune` sweeps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from itertools import product
+from typing import get_args
+
+from videosvc.config.levers import AVAILABLE, refusal
+from videosvc.config.models import ModelEntry
+from videosvc.config.presets import Preset, SamplerName
+from videosvc.config.size import Size
+from videosvc.engine.plan import Plan
+from videosvc.errors import UserError
+
+STEPS = (1, 2, 4, 8)
+MOST_STEPS = 200  # as in a preset
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One way to make any clip."""
+
+    size: Size
+    fps: int
+    steps: int
+    sampler: str
+    weights: str
+    frame_cache: str
+    draft_threshold: float | None = None  # with sampler "draft" only
+
+    def plan(self, base: Plan, prompt: str, seed: int) -> Plan:
+        """`base` in this setting."""
+        return replace(
+            base,
+            prompt=prompt,
+            seed=seed,
+            width=self.size.width,
+            height=self.size.height,
+            fps=self.fps,
+            steps=self.steps,
+            sampler=self.sampler,
+            weights=self.weights,
+            frame_cache=self.frame_cache,
+            draft_threshold=self.draft_threshold,
+        )
+
+    def __str__(self) -> str:
+        return f"{self.size}, {self.steps} step{'s' if self.steps > 1 else ''} of {self.sampler}"
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """Every combination is a setting."""
+
+    sizes: tuple[Size, ...]
+    rates: tuple[int, ...]  # frames a second
+    steps: tuple[int, ...]
+    samplers: tuple[str, ...]
+    weights: tuple[str, ...]
+    frame_caches: tuple[str, ...]
+    draft_threshold: float | None
+
+    @staticmethod
+    def parse(
+        entry: ModelEntry,
+        preset: Preset,
+        sizes: str | None = None,
+        fps: str | None = None,
+        steps: str | None = None,
+        samplers: str | None = None,
+        weights: str | None = None,
+        frame_caches: str | None = None,
+    ) -> Grid:
+        """Reads lists with commas between their items. None is every size of the model, `STEPS`, every lever that the
+        family can take, and the preset's rate and sampler. Raises UserError naming the field.
+        """
+        levers = AVAILABLE[entry.family]
+        grid = Grid(
+            sizes=tuple(_size(text, entry) for text in _items("sizes", sizes, entry.sizes)),
+            rates=tuple(_whole("fps", text, entry.max_fps) for text in _items("fps", fps, (preset.quality.fps,))),
+            steps=tuple(_whole("steps", text, MOST_STEPS) for text in _items("steps", steps, STEPS)),
+            samplers=tuple(_sampler(text) for text in _items("samplers", samplers, (preset.quality.sampler,))),
+            weights=tuple(_lever("weights", text, entry) for text in _items("weights", weights, levers["weights"])),
+            frame_caches=tuple(
+                _lever("frame_cache", text, entry)
+                for text in _items("frame_caches", frame_caches, levers["frame_cache"])
+            ),
+            draft_threshold=preset.quality.draft_threshold,
+        )
+        if "draft" in grid.samplers and grid.draft_threshold is None:
+            message = f"samplers: draft needs a preset that has a draft_threshold; {preset.name!r} has none"
+            raise UserError(message, param="samplers")
+        if not grid.settings():
+            raise UserError("steps: none is even, and draft takes half of them at once", param="steps")
+        return grid
+
+    def settings(self) -> tuple[Setting, ...]:
+        """Without drafts of an odd number of steps, of which there is no half."""
+        return tuple(
+            Setting(*place, self.draft_threshold if place[3] == "draft" else None)
+            for place in product(self.sizes, self.rates, self.steps, self.samplers, self.weights, self.frame_caches)
+            if place[3] != "draft" or place[2] % 2 == 0
+        )
+
+    def references(self, steps: int, sampler: str) -> tuple[Setting, ...]:
+        """Many steps and nothing that saves compute, at each size, the largest last, and the highest rate."""
+        sizes = sorted(self.sizes, key=lambda size: (size.width * size.height, size))
+        return tuple(Setting(size, max(self.rates), steps, sampler, "native", "native") for size in sizes)
+
+
+def _items(field: str, text: str | None, default: tuple[object, ...]) -> tuple[str, ...]:
+    """Each once."""
+    items = [str(item) for item in default] if text is None else [item.strip() for item in text.split(",")]
+    if not all(items):
+        raise UserError(f"{field}: {text!r} must be a list with commas between its items, none empty", param=field)
+    return tuple(dict.fromkeys(items))
+
+
+def _size(text: str, entry: ModelEntry) -> Size:
+    try:
+        size = Size.parse(text)
+    except ValueError as error:
+        raise UserError(f"sizes: {text!r} {error}", param="sizes") from error
+    if problem := entry.size_problem(size):
+        raise UserError(f"sizes: {size}: model {entry.name!r}: {problem}", param="sizes")
+    return size
+
+
+def _whole(field: str, text: str, highest: int) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) < 10 and 1 <= int(text) <= highest):
+        raise UserError(f"{field}: {text!r} must be a whole number from 1 to {highest}", param=field)
+    return int(text)
+
+
+def _sampler(text: str) -> str:
+    names = get_args(SamplerName)
+    if text not in names:
+        raise UserError(f"samplers: {text!r} is not one of {', '.join(names)}", param="samplers")
+    return text
+
+
+def _lever(lever: str, text: str, entry: ModelEntry) -> str:
+    if line := refusal(entry.family, lever, text):
+        field = "frame_caches" if lever == "frame_cache" else lever
+        raise UserError(f"{field}: {line}", param=field)
+    return text

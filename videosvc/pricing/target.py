@@ -1,0 +1,61 @@
+"""What a tuned preset is to be: the cheapest that is good enough, or the best that is cheap enough."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+
+from videosvc.errors import UserError
+from videosvc.pricing.finding import Finding
+from videosvc.pricing.options import frontier
+
+AT_LEAST = 0.98
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Exactly one of them is set."""
+
+    at_least: float | None  # share of the reference's quality
+    under_usd: Decimal | None  # a second of the clip
+
+    @staticmethod
+    def parse(at_least: float | None, under: float | None) -> Target:
+        """Neither is the cheapest at 98 % of the reference. Raises UserError (at_least, under)."""
+        if at_least is not None and under is not None:
+            raise UserError("under: goes not together with --at-least; choose one", param="under")
+        if under is not None:
+            if not (math.isfinite(under) and under > 0):
+                raise UserError(f"under: {under:g} must be more than 0 USD a second of the clip", param="under")
+            return Target(None, Decimal(repr(under)))
+        share = AT_LEAST if at_least is None else at_least
+        if not 0 < share <= 1:
+            raise UserError(f"at_least: {share:g} must be more than 0 and at most 1, such as 0.98", param="at_least")
+        return Target(share, None)
+
+    def choose(self, swept: Sequence[Finding], reference: Finding) -> Finding:
+        """One of the frontier of `swept`. Raises UserError naming the best that can be had."""
+        offers = frontier(swept)
+        if self.under_usd is not None:
+            affordable = [offer for offer in offers if offer.price_usd <= self.under_usd]
+            if not affordable:
+                raise UserError(f"under: nothing is so cheap; the cheapest is {_said(offers[0])}", param="under")
+            return affordable[-1]
+        assert self.at_least is not None
+        needed = self.at_least * reference.quality
+        good = [offer for offer in offers if offer.quality >= needed]
+        if not good:
+            says = f"at_least: nothing reaches {needed:.3f}, {self} ({reference.quality:.3f})"
+            raise UserError(f"{says}; the best is {_said(offers[-1])}", param="at_least")
+        return good[0]
+
+    def __str__(self) -> str:
+        if self.under_usd is not None:
+            return f"under {self.under_usd:f} USD a second"
+        return f"{self.at_least:.4g} of the reference's quality"
+
+
+def _said(offer: Finding) -> str:
+    return f"{offer.quality:.3f} at {offer.price_usd:.3g} USD a second ({offer.setting})"
