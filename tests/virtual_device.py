@@ -58,13 +58,20 @@ class VirtualFamily(Family):
     def __init__(self, clock: Clock, rates: Rates, spec: LatentSpec, window_chunks: int = 1) -> None:
         self.clock, self.rates, self.spec, self.window_chunks = clock, rates, spec, window_chunks
         self.jumps: list[tuple[float, float]] = []  # of every forward, from t to r
+        self.bend = 0.0  # how far from straight its flow is: velocities differ by `bend` times r
 
     def encode_text(self, prompt: str, negative_prompt: str | None) -> TextEmbeds:
         self.clock.work(self.rates.text)
         return TextEmbeds(torch.zeros(1, 1, 1), None, ())
 
     def open_clip(
-        self, width: int, height: int, text: TextEmbeds, guidance_scale: float, frame_cache: str = "native"
+        self,
+        width: int,
+        height: int,
+        text: TextEmbeds,
+        guidance_scale: float,
+        frame_cache: str = "native",
+        decode: str = "stream",
     ) -> Clip:
         return _VirtualClip(self, width, height)
 
@@ -77,7 +84,7 @@ class _VirtualClip(Clip):
     def denoise(self, latents: Tensor, t: float, r: float) -> Tensor:
         self._family.jumps.append((t, r))
         self._forward(latents)
-        return latents
+        return latents * (1 + self._family.bend * r)
 
     def append(self, latents: Tensor) -> None:
         tokens = self._forward(latents)

@@ -1,12 +1,14 @@
 """Tensor building blocks: they know shapes and numbers, not models, jobs or video."""
 
 from videosvc_kernels.cache_codec import CacheCodec, Int4Codec, Int8Codec, NativeCodec
+from videosvc_kernels.conv3d import use_onednn
 from videosvc_kernels.fp8_linear import Fp8Linear, fp8_product_refusal
 from videosvc_kernels.frame_cache import FrameCache
 from videosvc_kernels.int8_linear import Int8Linear, int8_refusal
 from videosvc_kernels.quantized_linears import linears, load_quantized, quantize_linears, quantized_state
 from videosvc_kernels.rope import Rotation, rotate
 from videosvc_kernels.sensitivity import Sensitivity, keep_high, layers_to_keep, sensitivities
+from videosvc_kernels.tiles import blend, spans
 from videosvc_kernels.weight_file import read_weights, write_weights
 
 __all__ = [
@@ -19,6 +21,7 @@ __all__ = [
     "NativeCodec",
     "Rotation",
     "Sensitivity",
+    "blend",
     "fp8_product_refusal",
     "int8_refusal",
     "keep_high",
@@ -30,5 +33,7 @@ __all__ = [
     "read_weights",
     "rotate",
     "sensitivities",
+    "spans",
+    "use_onednn",
     "write_weights",
 ]

@@ -18,6 +18,12 @@ def jump(denoiser: Denoiser, x: Tensor, t: float, r: float) -> Tensor:
     return x - (t - r) * denoiser(x, t, r).to(x.dtype)
 
 
+def land(denoiser: Denoiser, state: SamplerState, sigma: float) -> Iterator[SamplerState]:
+    """Yield the state after one jump from its noise level, `sigma`, to the clean end: a run cut short."""
+    latents = jump(denoiser, state.latents, sigma, 0.0)
+    yield state.advance(latents, denoised=latents)
+
+
 def flow_map(denoiser: Denoiser, state: SamplerState, sigmas: tuple[float, ...]) -> Iterator[SamplerState]:
     """Yield the state after each jump; an exact flow map gives the exact end whatever the number of steps.
 

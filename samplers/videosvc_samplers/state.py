@@ -22,6 +22,7 @@ class SamplerState:
     denoised: Tensor | None = None  # (B, C, T, H, W), the last step's estimate of x0: what a preview shows
     history: tuple[Tensor, ...] = ()  # each (B, C, T, H, W): what a multistep solver remembers
     rng: Tensor | None = None  # Generator.get_state(), CPU: where a stochastic sampler stands in its noise
+    done: bool = False  # the run ends here, though its schedule goes on
 
     @classmethod
     def start(cls, latents: Tensor, seed: int | None = None) -> SamplerState:
@@ -44,7 +45,7 @@ class SamplerState:
             for name, tensor in named.items()
             if tensor is not None
         }
-        return tensors | {"step": torch.tensor(self.step)}
+        return tensors | {"step": torch.tensor(self.step), "done": torch.tensor(self.done)}
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor]) -> SamplerState:
@@ -63,4 +64,5 @@ class SamplerState:
             denoised=tensors.get("denoised"),
             history=tuple(tensors[f"history.{i}"] for i in range(remembered)),
             rng=None if rng is None else rng.cpu(),
+            done=bool(tensors.get("done", False)),
         )

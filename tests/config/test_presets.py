@@ -43,9 +43,7 @@ def test_the_shipped_presets() -> None:
     presets = load_presets(CHECKOUT_CONFIGS)
     assert list(presets) == ["balanced", "draft", "quality", "reference"]
     assert all(preset.levers.refusals("anyflow_far") == [] for preset in presets.values())
-    assert (
-        presets["draft"].quality.steps < presets["balanced"].quality.steps < presets["quality"].quality.steps
-    )
+    assert presets["draft"].quality.steps < presets["balanced"].quality.steps < presets["quality"].quality.steps
     assert presets["reference"].quality.sampler == "euler"
 
 
@@ -56,9 +54,9 @@ def test_a_preset_as_the_contract_writes_it(tmp_path: Path) -> None:
 
 
 def test_levers_not_there_yet_are_refused_with_what_is() -> None:
-    levers = Levers(decode="tiled", compile=True)
+    levers = Levers(weights="fp8", compile=True)
     assert levers.refusals("anyflow_far") == [
-        "lever decode='tiled' is not available yet for family anyflow_far: allowed stream",
+        "lever weights='fp8' is not available yet for family anyflow_far: allowed native, int8",
         "lever compile='true' is not available yet for family anyflow_far: allowed false",
     ]
 
@@ -73,7 +71,7 @@ def test_levers_not_there_yet_are_refused_with_what_is() -> None:
         (
             '"flow_map"',
             '"ddim"',
-            "quality.sampler = 'ddim': must be 'flow_map', 'euler', 'unipc' or 'consistency'",
+            "quality.sampler = 'ddim': must be 'flow_map', 'draft', 'euler', 'unipc' or 'consistency'",
         ),
         (
             'weights = "int8"',
@@ -92,9 +90,7 @@ def test_levers_not_there_yet_are_refused_with_what_is() -> None:
         ('name = "mine"', 'name = "yours"', "preset.name = 'yours': must be 'mine', the name of its file"),
     ],
 )
-def test_a_mistake_names_file_key_value_and_what_is_allowed(
-    tmp_path: Path, old: str, new: str, says: str
-) -> None:
+def test_a_mistake_names_file_key_value_and_what_is_allowed(tmp_path: Path, old: str, new: str, says: str) -> None:
     assert old in GOOD
     path = _write(tmp_path, GOOD.replace(old, new))
     with pytest.raises(PresetError) as caught:
@@ -104,9 +100,7 @@ def test_a_mistake_names_file_key_value_and_what_is_allowed(
 
 
 def test_an_unknown_preset_lists_those_there_are() -> None:
-    with pytest.raises(
-        PresetError, match=r"'\.\./x' is unknown; there are balanced, draft, quality, reference"
-    ):
+    with pytest.raises(PresetError, match=r"'\.\./x' is unknown; there are balanced, draft, quality, reference"):
         load_preset(CHECKOUT_CONFIGS, "../x")
 
 
@@ -119,4 +113,28 @@ def test_a_broken_preset_does_not_hurt_its_neighbour(tmp_path: Path) -> None:
 
 
 def test_the_schema_knows_every_sampler() -> None:
-    assert set(get_args(SamplerName)) == set(SAMPLERS)
+    assert set(get_args(SamplerName)) == {*SAMPLERS, "draft"}  # which needs more than a name
+
+
+DRAFT = GOOD.replace('sampler = "flow_map"', 'sampler = "draft"\ndraft_threshold = 0.2')
+
+
+def test_a_draft_has_a_threshold(tmp_path: Path) -> None:
+    assert load_preset_file(_write(tmp_path, DRAFT)).quality.draft_threshold == 0.2
+    assert load_preset_file(_write(tmp_path, GOOD)).quality.draft_threshold is None
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("draft_threshold = 0.2", "", "draft_threshold = None: must be a number above 0 and at most 1 with sampler"),
+        ("0.2", "0", "quality.draft_threshold = 0: must be greater than 0"),
+        ("0.2", "1.5", "quality.draft_threshold = 1.5: must be less than or equal to 1"),
+        ("steps = 4", "steps = 3", "quality.steps = 3: must be even with sampler = 'draft'"),
+        ('"draft"', '"flow_map"', "quality.draft_threshold = 0.2: is allowed with sampler = 'draft' only"),
+    ],
+)
+def test_a_draft_that_cannot_be_is_refused(tmp_path: Path, old: str, new: str, says: str) -> None:
+    with pytest.raises(PresetError) as caught:
+        load_preset_file(_write(tmp_path, DRAFT.replace(old, new)))
+    assert says in caught.value.message

@@ -88,8 +88,8 @@ def test_a_preset_with_levers_not_there_yet_is_refused(tmp_path: Path) -> None:
     (tmp_path / "models.toml").write_text((CHECKOUT_CONFIGS / "models.toml").read_text())
     text = (CHECKOUT_CONFIGS / "presets" / "draft.toml").read_text()
     (tmp_path / "presets").mkdir()
-    (tmp_path / "presets" / "draft.toml").write_text(text.replace('decode = "stream"', 'decode = "tiled"'))
-    with pytest.raises(UserError, match="lever decode='tiled' is not available yet for family anyflow_far"):
+    (tmp_path / "presets" / "draft.toml").write_text(text.replace('weights = "native"', 'weights = "fp8"'))
+    with pytest.raises(UserError, match="lever weights='fp8' is not available yet for family anyflow_far"):
         resolve_plan(replace(BALLOON, preset="draft"), tmp_path, Settings())
 
 

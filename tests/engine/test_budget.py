@@ -56,8 +56,11 @@ def slow_plan(plan: Plan) -> Plan:
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch) -> Runner:
-    def run(plan: Plan, clock: Clock, max_compute_s: float, resume_from: Checkpoint | None = None) -> Run:
+    def run(
+        plan: Plan, clock: Clock, max_compute_s: float, resume_from: Checkpoint | None = None, bend: float = 0.0
+    ) -> Run:
         family = VirtualFamily(clock, RATES, SPEC)
+        family.bend = bend
         written = no_ffmpeg(monkeypatch, family)
         ran = Run([], clock, family.jumps, 0)
         cap = ComputeCap(max_compute_s, COSTS)
@@ -145,17 +148,13 @@ def test_resumed_runs_keep_the_cap_and_pay_nothing_twice(slow_plan: Plan, run: R
             receipt = again.done.receipt
             assert receipt.compute_seconds == pytest.approx(spent_s)
             assert receipt.steps == first.done.receipt.steps
-            assert again.clock.now == pytest.approx(
-                receipt.wasted_s + spent_s - sum(event.checkpoint.spent.values())
-            )
+            assert again.clock.now == pytest.approx(receipt.wasted_s + spent_s - sum(event.checkpoint.spent.values()))
 
 
 def test_a_landed_chunk_resumes_as_it_landed(slow_plan: Plan, run: Runner) -> None:
     cap_s = 1.5 * COSTS.needed_s(STEPS)
     first = run(slow_plan, Clock(slow_from=0.45), cap_s)
-    landed = next(
-        event for event in first.events if isinstance(event, StepDone) and event.step == event.steps < STEPS
-    )
+    landed = next(event for event in first.events if isinstance(event, StepDone) and event.step == event.steps < STEPS)
     again = run(slow_plan, Clock(), cap_s, landed.checkpoint)
     assert again.done.receipt.steps[0] == landed.steps
     assert not any(isinstance(event, StepDone) and event.chunk == 0 for event in again.events)
@@ -167,3 +166,42 @@ def test_a_stall_that_no_guard_covers_is_on_the_house(slow_plan: Plan, run: Runn
     receipt = run(slow_plan, clock, cap_s).done.receipt
     assert receipt.compute_seconds == pytest.approx(cap_s)
     assert receipt.wasted_s == pytest.approx(clock.now - cap_s)
+
+
+@pytest.fixture
+def draft_plan(slow_plan: Plan) -> Plan:
+    return replace(slow_plan, sampler="draft", draft_threshold=0.1)
+
+
+def test_a_draft_needs_no_more_than_its_worst_case(draft_plan: Plan, run: Runner) -> None:
+    cap_s = COSTS.needed_s(draft_plan.most_steps)
+    refined, accepted = (run(draft_plan, Clock(), cap_s, bend=bend) for bend in (1.0, 0.0))
+    assert refined.trades == accepted.trades == []
+    assert refined.done.receipt.steps == CHUNKS * (draft_plan.most_steps,)
+    assert accepted.done.receipt.steps == CHUNKS * (2,)
+    saved_s = refined.clock.now - accepted.clock.now
+    assert saved_s == pytest.approx(CHUNKS * (draft_plan.most_steps - 2) * RATES.forward)
+
+
+def test_drafts_keep_the_cap_too(draft_plan: Plan, run: Runner) -> None:
+    chance = random.Random(3)
+    counts: set[int] = set()
+    for _ in range(200):
+        cap_s = chance.uniform(0.3, 2.5) * COSTS.total_s(draft_plan.most_steps)
+        ran = run(draft_plan, Clock(chance.uniform(0, 1) * cap_s), cap_s, bend=chance.choice([0.0, 1.0]))
+        assert ran.clock.now <= cap_s
+        if ran.error is None:
+            assert ran.frames == CHUNKS * 8
+            assert ran.jumps[-1][1] == 0.0 or ran.done.receipt.steps[-1] == 2  # the clean end, or half a jump to verify
+            counts |= set(ran.done.receipt.steps)
+    assert {1, 2, 3, draft_plan.most_steps} <= counts
+
+
+def test_a_landed_draft_resumes_as_it_landed(draft_plan: Plan, run: Runner) -> None:
+    cap_s = 1.5 * COSTS.needed_s(draft_plan.most_steps)
+    first = run(draft_plan, Clock(slow_from=0.35), cap_s, bend=1.0)
+    assert first.trades and min(first.done.receipt.steps) < draft_plan.most_steps
+    for event in first.events:
+        if isinstance(event, StepDone) and event.step == event.steps:
+            again = run(draft_plan, Clock(), cap_s, event.checkpoint, bend=1.0)
+            assert again.done.receipt.steps[: event.chunk + 1] == first.done.receipt.steps[: event.chunk + 1]

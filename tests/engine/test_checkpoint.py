@@ -12,9 +12,7 @@ from videosvc_samplers import SamplerState
 
 def make(plan: Plan) -> Checkpoint:
     latents = torch.randn(1, 16, 2, 6, 8)
-    return Checkpoint(
-        plan, "hash", (latents, latents + 1), SamplerState.start(latents, seed=3), {"denoise": 0.1}
-    )
+    return Checkpoint(plan, "hash", (latents, latents + 1), SamplerState.start(latents, seed=3), {"denoise": 0.1})
 
 
 def test_comes_back_bit_for_bit(plan: Plan, tmp_path: Path) -> None:
@@ -25,9 +23,7 @@ def test_comes_back_bit_for_bit(plan: Plan, tmp_path: Path) -> None:
     assert all(torch.equal(a, b) for a, b in zip(after.finished, before.finished, strict=True))
     assert after.sampler is not None and before.sampler is not None
     tensors = before.sampler.to_tensors()
-    assert {n: t.tolist() for n, t in after.sampler.to_tensors().items()} == {
-        n: t.tolist() for n, t in tensors.items()
-    }
+    assert {n: t.tolist() for n, t in after.sampler.to_tensors().items()} == {n: t.tolist() for n, t in tensors.items()}
     assert list(tmp_path.iterdir()) == [tmp_path / "job"]
 
 
@@ -40,9 +36,7 @@ def test_a_damaged_file_is_a_value_error(plan: Plan, tmp_path: Path, damage) -> 
         Checkpoint.load(path)
 
 
-def test_a_failed_write_keeps_the_old_checkpoint(
-    plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failed_write_keeps_the_old_checkpoint(plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make(plan).save(tmp_path / "job")
     before = (tmp_path / "job").read_bytes()
 

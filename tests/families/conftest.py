@@ -14,6 +14,4 @@ def causal_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def wan_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_tiny_checkpoint(
-        tmp_path_factory.mktemp("wan"), vae="wan", chunk_partition=(1, 3, 3, 2), shift=5.0
-    )
+    return make_tiny_checkpoint(tmp_path_factory.mktemp("wan"), vae="wan", chunk_partition=(1, 3, 3, 2), shift=5.0)

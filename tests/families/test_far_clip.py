@@ -78,9 +78,7 @@ def test_denoising_changes_no_state(causal_folder: Path, guidance_scale: float) 
 @torch.inference_mode()
 def test_prompt_time_and_target_matter(causal_folder: Path) -> None:
     family = AnyFlowFAR("tiny", causal_folder, 1, torch.device("cpu"), torch.float32)
-    red, blue = (
-        family.open_clip(64, 64, family.encode_text(text, None), 1.0) for text in ("red", "the blue sea")
-    )
+    red, blue = (family.open_clip(64, 64, family.encode_text(text, None), 1.0) for text in ("red", "the blue sea"))
     base = red.denoise(chunk(0), 1.0, 0.5)
     for other in (
         blue.denoise(chunk(0), 1.0, 0.5),

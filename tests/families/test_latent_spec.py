@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from videosvc.families.latent_spec import LatentSpec
+from videosvc_kernels import spans
 
 BUNDLED = LatentSpec(
     channels=16,
@@ -43,3 +44,11 @@ def test_chunks_cover_the_frames_and_no_chunk_is_idle(spec: LatentSpec, frames: 
     assert sum(decoded) >= frames > sum(decoded[:-1])
     assert sum(decoded) == spec.frames_of(0, sum(chunks))
     assert spec.frames_of(3, 0) == 0
+
+
+@given(st.integers(1, 200), st.integers(1, 40).flatmap(lambda t: st.tuples(st.just(t), st.integers(0, t - 1))))
+def test_tiles_are_counted_as_they_are_laid(side: int, shape: tuple[int, int]) -> None:
+    tile, overlap = shape
+    laid = spans(side, tile, overlap)
+    counted = replace(BUNDLED, tile=tile, tile_overlap=overlap).tiles(side)
+    assert counted == (len(laid), sum(part.stop - part.start for part in laid))

@@ -83,7 +83,7 @@ def test_hash_tells_weights_apart(causal_folder: Path, tmp_path: Path) -> None:
 
 
 def test_reads_how_the_model_cuts_time(causal_folder: Path, wan_folder: Path) -> None:
-    assert load(causal_folder).spec == LatentSpec(16, 8, 4, 4, 2, 2, False, 16)
+    assert load(causal_folder).spec == LatentSpec(16, 8, 4, 4, 2, 2, False, 16, tile=12, tile_overlap=4)
     wan = load(wan_folder)
     assert wan.spec == LatentSpec(16, 8, 4, 1, 1, 3, True, 16)
     assert wan.shift == 5.0

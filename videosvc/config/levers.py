@@ -21,7 +21,7 @@ AVAILABLE: Mapping[str, Mapping[str, tuple[str, ...]]] = MappingProxyType(
             {
                 "weights": ("native", "int8"),
                 "frame_cache": ("native", "int8", "int4"),
-                "decode": ("stream",),
+                "decode": ("full", "tiled", "stream"),
                 "compile": ("false",),
             }
         ),

@@ -6,14 +6,14 @@ import reprlib
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
 from videosvc.config.levers import LEVERS, refusal
 from videosvc.config.size import Size
 from videosvc.config.toml_file import Section, parse_toml
 from videosvc.errors import ConfigError, PresetError, UnknownPreset
 
-SamplerName = Literal["flow_map", "euler", "unipc", "consistency"]
+SamplerName = Literal["flow_map", "draft", "euler", "unipc", "consistency"]
 Tradable = Literal["size", "steps", "fps"]
 
 
@@ -38,8 +38,26 @@ class Quality(Section):
 
     size: Annotated[str, AfterValidator(_size)]
     fps: int = Field(ge=1, le=120)
-    steps: int = Field(ge=1, le=200)
     sampler: SamplerName = "flow_map"
+    steps: int = Field(ge=1, le=200)
+    draft_threshold: float | None = Field(None, gt=0, le=1, validate_default=True)  # see videosvc_samplers.draft
+
+    @field_validator("steps")
+    @classmethod
+    def _halves(cls, steps: int, about: ValidationInfo) -> int:
+        if about.data.get("sampler") == "draft" and steps % 2:
+            raise ValueError("must be even with sampler = 'draft', which verifies by the first half of them")
+        return steps
+
+    @field_validator("draft_threshold")
+    @classmethod
+    def _of_a_draft(cls, threshold: float | None, about: ValidationInfo) -> float | None:
+        drafts = about.data.get("sampler") == "draft"
+        if drafts and threshold is None:
+            raise ValueError("must be a number above 0 and at most 1 with sampler = 'draft'")
+        if threshold is not None and not drafts:
+            raise ValueError("is allowed with sampler = 'draft' only")
+        return threshold
 
 
 class Levers(Section):

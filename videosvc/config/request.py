@@ -77,6 +77,7 @@ def resolve_plan(request: Request, folder: Path, settings: Settings) -> Resolved
         weights=preset.levers.weights,
         frame_cache=preset.levers.frame_cache,
         decode=preset.levers.decode,
+        draft_threshold=preset.quality.draft_threshold,
     )
     return Resolved(plan, entry, preset)
 

@@ -26,7 +26,7 @@ class StepDone:
     chunk: int  # the one in work, from 0
     chunks: int
     step: int  # steps done in it, from 1
-    steps: int
+    steps: int  # as many as it will have, as far as is known now
     preview: Callable[[], Tensor]  # makes a frame (H, W, 3) uint8 of the clip as it looks now; of the newest event only
     checkpoint: Checkpoint
 
@@ -47,9 +47,9 @@ class Traded:
 
 @dataclass(frozen=True, slots=True)
 class ChunkDone:
-    chunk: int  # the one whose frames are in the file now, from 0
+    chunk: int  # the one that is finished now, from 0
     chunks: int
-    frames: int  # frames in the file
+    frames: int  # frames in the file: those of all chunks so far, or none before the last one if decoded all at once
     total_frames: int
     checkpoint: Checkpoint
 

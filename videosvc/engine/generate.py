@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -21,7 +21,7 @@ from videosvc.engine.mux import Mp4Writer
 from videosvc.engine.plan import Plan
 from videosvc.errors import GenerationError
 from videosvc.families.base import Clip, Family
-from videosvc_samplers import SamplerState, flow_map, flow_sigmas, get_sampler
+from videosvc_samplers import SamplerState, draft, draft_sigmas, flow_sigmas, get_sampler, land
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +54,8 @@ class Engine:
     ) -> Generator[Event, None, None]:
         """Makes the clip chunk by chunk, each one decoded and muxed as it lands, and yields what happens.
 
+        Under `decode = "full"` all are decoded at once after the last: memory then grows with the clip.
+
         To cancel, close the iterator: nothing is left behind. Resumed from the checkpoint of any step or chunk, the
         file is bit for bit what it would have been (if no cap shortens it); finished chunks are decoded again, not
         denoised. When `cap` comes near, a chunk lands by one jump from where it is and later ones get fewer steps.
@@ -73,13 +75,15 @@ class Engine:
         meter = Meter(family.device, spent, cap.max_compute_s, self._clock)
         budget = Budget(meter, cap)
         finished: tuple[Tensor, ...] = ()
+        waiting: tuple[Tensor, ...] = ()  # finished, and not decoded yet
         steps: tuple[int, ...] = ()
         written = 0
         with Mp4Writer(output, plan.width, plan.height, plan.fps) as video:
             with budget.piece("text", costs.text_s, again=resume_from is not None):
                 guided = plan.guidance_scale > 1.0
                 text = family.encode_text(plan.prompt, (plan.negative_prompt or "") if guided else None)
-                clip = family.open_clip(plan.width, plan.height, text, plan.guidance_scale, plan.frame_cache)
+                levers = plan.frame_cache, plan.decode
+                clip = family.open_clip(plan.width, plan.height, text, plan.guidance_scale, *levers)
             yield TextEncoded(text.unknown_words)
             run = _Run(plan, clip, start, len(chunks), meter, budget)
 
@@ -90,17 +94,20 @@ class Engine:
                 else:
                     state = self._start(plan, chunk, size, start)
                     latents, taken = yield from self._denoise(run, state, finished, steps)
-                first_latent = sum(chunks[:chunk])
                 finished, steps = (*finished, latents), (*steps, taken)
                 if chunk + 1 < len(chunks):
                     with budget.piece("denoise", costs.chunks[chunk].append_s, again):
                         clip.append(latents)
-                with budget.piece("decode", costs.chunks[chunk].decode_s, again):
-                    frames = clip.decode(latents)
-                assert len(frames) == family.spec.frames_of(first_latent, size)
-                with budget.piece("mux", costs.chunks[chunk].mux_s, again):
-                    video.write(frames[: plan.frames - written])
-                written = min(written + len(frames), plan.frames)
+                waiting = (*waiting, latents)
+                if plan.decode != "full" or chunk + 1 == len(chunks):
+                    due, waiting = torch.cat(waiting, dim=2), ()
+                    with budget.piece("decode", costs.chunks[chunk].decode_s, again):
+                        frames = clip.decode(due)
+                    first_latent = sum(chunks[: chunk + 1]) - due.shape[2]
+                    assert len(frames) == family.spec.frames_of(first_latent, due.shape[2])
+                    with budget.piece("mux", costs.chunks[chunk].mux_s, again):
+                        video.write(frames[: plan.frames - written])
+                    written = min(written + len(frames), plan.frames)
                 done = Checkpoint(plan, family.model_hash, finished, None, meter.spent, steps)
                 if again:  # what follows it is known already
                     done = replace(start, spent=meter.spent)
@@ -131,31 +138,41 @@ class Engine:
         may be of any number.
         """
         plan, budget, chunk = run.plan, run.budget, len(finished)
-        steps = run.start.steps[chunk] if state.step > 0 else budget.steps_for(chunk, plan.steps)
-        if state.step == 0 and steps < plan.steps:
-            yield Traded(chunk, plan.steps, steps, chunk / run.chunks)
-        sigmas = flow_sigmas(steps, self.family.shift)
-        sampler = get_sampler(plan.sampler if steps == plan.steps else "flow_map")(run.clip.denoise, state, sigmas)
+        steps = run.start.steps[chunk] if state.step > 0 else budget.steps_for(chunk, plan.most_steps)
+        if state.step == 0 and steps < plan.most_steps:
+            yield Traded(chunk, plan.most_steps, steps, chunk / run.chunks)
+        sigmas, sampler = self._sampler(run, state, steps)
         while state.step < steps:
             if state.step + 1 < steps and not budget.allows_step(chunk, state.step):
                 here = (chunk + state.step / (steps + 1)) / run.chunks
                 yield Traded(chunk, steps, state.step + 1, here)
                 steps = state.step + 1
-                sampler = flow_map(run.clip.denoise, state, (*sigmas[:steps], 0.0))
+                sampler = land(run.clip.denoise, state, sigmas[state.step])
             if state.step + 1 == steps:
                 budget.require_landing(chunk)
             with budget.piece("denoise", budget.costs.chunks[chunk].step_s):
                 state = next(sampler)
-                finite = bool(state.latents.isfinite().all())
+                assert state.denoised is not None
+                finite = bool((state.latents.isfinite() & state.denoised.isfinite()).all())
             if not finite:
                 raise GenerationError(f"step {state.step} of chunk {chunk + 1}: latents are not finite")
-            assert state.denoised is not None
-            checkpoint = Checkpoint(
-                plan, self.family.model_hash, finished, state, run.meter.spent, (*taken, steps)
-            )
+            if state.done:
+                steps = state.step
+            checkpoint = Checkpoint(plan, self.family.model_hash, finished, state, run.meter.spent, (*taken, steps))
             preview = partial(run.clip.preview, state.denoised)
             yield StepDone(chunk, run.chunks, state.step, steps, preview, checkpoint)
         return state.latents, steps
+
+    def _sampler(self, run: _Run, state: SamplerState, steps: int) -> tuple[tuple[float, ...], Iterator[SamplerState]]:
+        """The noise level before each of a chunk's steps, and what takes them: the flow map if the cap leaves fewer."""
+        plan, shift, denoise = run.plan, self.family.shift, run.clip.denoise
+        if plan.sampler == "draft" and steps == plan.most_steps:
+            assert plan.draft_threshold is not None
+            sigmas = draft_sigmas(plan.steps, shift)
+            return sigmas, draft(denoise, state, sigmas, plan.draft_threshold)
+        sigmas = flow_sigmas(steps, shift)
+        sampler = get_sampler(plan.sampler if steps == plan.most_steps else "flow_map")
+        return sigmas, sampler(denoise, state, sigmas)
 
 
 def _seed(seed: int, chunk: int, purpose: str) -> int:

@@ -43,9 +43,7 @@ def device_name(setting: str) -> str:
     return device_label(pick_device(setting))
 
 
-def open_engine(
-    entry: ModelEntry, device_name: str, weights: str = "native", quantized: Path | None = None
-) -> Engine:
+def open_engine(entry: ModelEntry, device_name: str, weights: str = "native", quantized: Path | None = None) -> Engine:
     """Loads the model of `entry`. `weights`: the lever; `quantized`: a folder to keep quantised weights in.
 
     Raises ModelError if its files are missing or damaged, or the lever cannot be.

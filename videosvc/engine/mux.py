@@ -119,9 +119,7 @@ class Mp4Writer:
     def _failure(self) -> GenerationError:
         self._log.seek(0)
         lines = self._log.read().decode(errors="replace").strip().splitlines()
-        return GenerationError(
-            f"ffmpeg failed: {lines[-1] if lines else f'exit code {self._process.returncode}'}"
-        )
+        return GenerationError(f"ffmpeg failed: {lines[-1] if lines else f'exit code {self._process.returncode}'}")
 
 
 @contextlib.contextmanager

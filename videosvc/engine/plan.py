@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+DRAFTED = 2  # steps of a chunk whose draft is accepted
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -25,10 +27,23 @@ class Plan:
     weights: str
     frame_cache: str
     decode: str
+    draft_threshold: float | None = None  # disagreement up to which a draft is accepted; with sampler "draft" only
 
     @property
     def frames(self) -> int:
         return max(1, round(self.seconds * self.fps))
+
+    @property
+    def most_steps(self) -> int:
+        """Forwards a chunk takes at most, which is what a quote counts (two each, under guidance).
+
+        A draft takes two, and if they disagree the second half of `steps`.
+        """
+        return DRAFTED + self.steps // 2 if self.sampler == "draft" else self.steps
+
+    def is_whole(self, steps: int) -> bool:
+        """Whether a chunk that took so many needed no more; of two steps of a draft a cap may have left no more."""
+        return steps == self.most_steps or (self.sampler == "draft" and steps == DRAFTED)
 
     @property
     def size(self) -> str:

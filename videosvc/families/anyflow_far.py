@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,13 +19,13 @@ from videosvc.config.levers import refusal
 from videosvc.errors import ModelError
 from videosvc.families.base import Clip, Family, TextEmbeds
 from videosvc.families.checks import model_hash, read_json, weight_files
-from videosvc.families.decoder import CausalConvStream, DecoderStream, WanStream
+from videosvc.families.decoder import CausalConvStream, DecoderStream, TiledStream, WanStream
 from videosvc.families.far_clip import FarClip
 from videosvc.families.far_forward import FarForward
 from videosvc.families.int8_weights import TOLERANCE, quantize_blocks
 from videosvc.families.latent_spec import LatentSpec
 from videosvc.families.prompt_encoder import PromptEncoder
-from videosvc_kernels import Int4Codec, Int8Codec, NativeCodec, int8_refusal
+from videosvc_kernels import Int4Codec, Int8Codec, NativeCodec, int8_refusal, use_onednn
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -69,6 +70,8 @@ class AnyFlowFAR(Family):
         self.shift = float(read_json(name, folder, "scheduler/scheduler_config.json").get("shift", 1.0))
         transformer = self._load(AnyFlowFARTransformer3DModel, folder / "transformer")
         self._vae = self._load(self._autoencoder_class(folder), folder / "vae")
+        if (device.type, dtype) == ("cpu", torch.float32):  # bfloat16 goes through oneDNN anyway, where it can
+            use_onednn(self._vae)
         self._prompts = PromptEncoder(
             self._load_tokenizer(folder / "tokenizer"), self._load(UMT5EncoderModel, folder / "text_encoder")
         )
@@ -90,16 +93,23 @@ class AnyFlowFAR(Family):
         return self._prompts.encode(prompt, negative_prompt)
 
     def open_clip(
-        self, width: int, height: int, text: TextEmbeds, guidance_scale: float, frame_cache: str = "native"
+        self,
+        width: int,
+        height: int,
+        text: TextEmbeds,
+        guidance_scale: float,
+        frame_cache: str = "native",
+        decode: str = "stream",
     ) -> Clip:
-        if line := refusal("anyflow_far", "frame_cache", frame_cache):
-            raise ModelError(f"model {self.name!r}: {line}", param="levers")
+        for lever, value in (("frame_cache", frame_cache), ("decode", decode)):
+            if line := refusal("anyflow_far", lever, value):
+                raise ModelError(f"model {self.name!r}: {line}", param="levers")
         for side, pixels in (("width", width), ("height", height)):
             if pixels % self.spec.grid:
                 raise ValueError(f"{side}: {pixels} is not a multiple of {self.spec.grid}")
         return FarClip(
             self._forward,
-            self._decoder_stream(),
+            self._decoder_stream(tiled=decode == "tiled"),
             self._mean,
             self._std,
             text,
@@ -120,12 +130,14 @@ class AnyFlowFAR(Family):
         clip.append(first - velocity)
         return torch.cat([velocity.flatten(), clip.denoise(second, 0.5, 0.0).flatten()])
 
-    def _decoder_stream(self) -> DecoderStream:
+    def _decoder_stream(self, tiled: bool) -> DecoderStream:
         from videosvc.families.causal_autoencoder import CausalConvAutoencoder
 
-        if isinstance(self._vae, CausalConvAutoencoder):
-            return CausalConvStream(self._vae)
-        return WanStream(self._vae)
+        stream = CausalConvStream if isinstance(self._vae, CausalConvAutoencoder) else WanStream
+        if tiled:
+            spec = self.spec
+            return TiledStream(partial(stream, self._vae), spec.tile, spec.tile_overlap, spec.spatial)
+        return stream(self._vae)
 
     def _autoencoder_class(self, folder: Path) -> Any:
         kind = read_json(self.name, folder, "vae/config.json").get("_class_name")

@@ -62,9 +62,16 @@ class Family(ABC):
 
     @abstractmethod
     def open_clip(
-        self, width: int, height: int, text: TextEmbeds, guidance_scale: float, frame_cache: str = "native"
+        self,
+        width: int,
+        height: int,
+        text: TextEmbeds,
+        guidance_scale: float,
+        frame_cache: str = "native",
+        decode: str = "stream",
     ) -> Clip:
         """Starts a clip of `width` x `height` pixels. `guidance_scale` > 1 needs `text.negative`.
 
-        `frame_cache`: the lever. Raises ModelError if the family cannot take it.
+        `frame_cache`, `decode`: the levers; `full` is up to the caller, who decodes all latents in one call.
+        Raises ModelError if the family cannot take one.
         """

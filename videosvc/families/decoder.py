@@ -1,16 +1,20 @@
 """Causal autoencoders as streams: latents in, frames out, chunk by chunk.
 
 Each stream owns its state, so that several clips may be open on one autoencoder, and a clip's memory does not
-grow with its length. Wan's decoder gives, bit for bit, what decoding the whole clip at once gives.
+grow with its length. Wan's decoder gives, bit for bit, what decoding the whole clip at once gives; the bundled one
+does so to 1e-6, as oneDNN's sums depend on how many latents come at once.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+
+from videosvc_kernels import blend, spans
 
 if TYPE_CHECKING:
     from videosvc.families.causal_autoencoder import CausalConvAutoencoder, DecoderState
@@ -50,9 +54,7 @@ class WanStream(DecoderStream):
         return self._finish(self._decode_latent(self._vae.post_quant_conv(z[:, :, :1]), features))
 
     def _decode_latent(self, latent: Tensor, features: list[Any]) -> Tensor:
-        frames: Tensor = self._vae.decoder(
-            latent, feat_cache=features, feat_idx=[0], first_chunk=self._at_start
-        )
+        frames: Tensor = self._vae.decoder(latent, feat_cache=features, feat_idx=[0], first_chunk=self._at_start)
         return frames
 
     def _finish(self, video: Tensor) -> Tensor:
@@ -78,6 +80,39 @@ class CausalConvStream(DecoderStream):
     def peek(self, z: Tensor) -> Tensor:
         video, _ = self._vae.decode_chunk(z[:, :, :1], self._state)
         return video.clamp(-1.0, 1.0)
+
+
+class TiledStream(DecoderStream):
+    """Frames in overlapping tiles, each of which is a stream of its own: what a decoder holds at once is bounded.
+
+    What a tile does not see beyond its edges makes it differ from the frame decoded whole; for Wan's decoder, whose
+    middle block attends to all it is given, not only near them.
+    """
+
+    def __init__(self, open_stream: Callable[[], DecoderStream], tile: int, overlap: int, spatial: int) -> None:
+        """`tile`, `overlap`: latents; `spatial`: pixels that a latent stands for, along a side."""
+        self._open = open_stream
+        self._tile, self._overlap = tile, overlap
+        self._seam = overlap * spatial
+        self._streams: dict[tuple[int, int], DecoderStream] = {}  # by row and column
+
+    def decode(self, z: Tensor) -> Tensor:
+        return self._joined(z, lambda stream, part: stream.decode(part))
+
+    def peek(self, z: Tensor) -> Tensor:
+        return self._joined(z, lambda stream, part: stream.peek(part))
+
+    def _joined(self, z: Tensor, frames_of: Callable[[DecoderStream, Tensor], Tensor]) -> Tensor:
+        rows, columns = (spans(side, self._tile, self._overlap) for side in z.shape[-2:])
+        places = [(row, column) for row in range(len(rows)) for column in range(len(columns))]
+        self._streams = self._streams or {place: self._open() for place in places}
+
+        def strip(row: int) -> Tensor:
+            parts = (z[..., rows[row], column] for column in columns)
+            frames = (frames_of(self._streams[row, column], part) for column, part in enumerate(parts))
+            return blend(frames, self._seam, -1)
+
+        return blend(map(strip, range(len(rows))), self._seam, -2)
 
 
 def to_frames(video: Tensor) -> Tensor:

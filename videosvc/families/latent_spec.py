@@ -4,10 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 # What diffusers' AutoencoderKLWan takes where an older configuration does not say.
 WAN_SPATIAL, WAN_TEMPORAL = 8, 4
+# By autoencoder: latents a side of a tile, and how many of them neighbours share.
+TILES: Mapping[str, tuple[int, int]] = MappingProxyType(
+    {
+        "AutoencoderKLWan": (32, 8),  # as diffusers has it
+        # 128x128 in 2x2 tiles. What they lack beyond their edges makes 0.9 to 1.0 levels of 255 (rms; 11 to 13 at most)
+        # of difference on drawn clips; an overlap of 8 halves that for 1.4 times the pixels, one of 2 doubles it.
+        "CausalConvAutoencoder": (12, 4),
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +36,8 @@ class LatentSpec:
     chunk: int  # latents in each later chunk
     short_last_chunk: bool  # whether the model was trained to end on a chunk shorter than that
     grid: int  # width and height in pixels must be multiples of this
+    tile: int = 32  # most latents a side that `decode = "tiled"` decodes at once
+    tile_overlap: int = 8  # latents that neighbouring tiles share
 
     def chunks(self, frames: int) -> tuple[int, ...]:
         """Latents of each chunk, enough to cover `frames`; what they decode to beyond that is trimmed."""
@@ -43,6 +55,11 @@ class LatentSpec:
             return 0
         return latents * self.temporal - (self.temporal - self.first_frames if first_latent == 0 else 0)
 
+    def tiles(self, side: int) -> tuple[int, int]:
+        """Tiles along a side of `side` latents, and latents in all of them, as `videosvc_kernels.spans` lays them."""
+        count = 1 if side <= self.tile else -(-(side - self.tile_overlap) // (self.tile - self.tile_overlap))
+        return count, side + (count - 1) * self.tile_overlap
+
     @staticmethod
     def of_anyflow(transformer: Mapping[str, Any], vae: Mapping[str, Any]) -> LatentSpec:
         """From the two configurations of an AnyFlow-FAR folder; the chunks are those it was trained on.
@@ -53,6 +70,7 @@ class LatentSpec:
         spatial = vae.get("scale_factor_spatial") or WAN_SPATIAL
         temporal = vae.get("scale_factor_temporal") or WAN_TEMPORAL
         chunk = max(partition)
+        tile, overlap = TILES[vae["_class_name"]]
         return LatentSpec(
             channels=transformer["in_channels"],
             spatial=spatial,
@@ -62,4 +80,6 @@ class LatentSpec:
             chunk=chunk,
             short_last_chunk=partition[-1] < chunk,
             grid=spatial * transformer["patch_size"][1],
+            tile=tile,
+            tile_overlap=overlap,
         )
