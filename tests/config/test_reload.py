@@ -7,6 +7,7 @@ import pytest
 
 from videosvc.config.models import load_model
 from videosvc.config.presets import load_preset, load_presets
+from videosvc.config.quality import load_quality
 from videosvc.config.reload import LiveConfig
 from videosvc.errors import ConfigError
 
@@ -65,6 +66,17 @@ def test_the_other_files_too(live: LiveConfig, source: Path, name: str) -> None:
     (source / name).write_text("nonsense = [")
     assert list(live.refresh()) == [name]
     assert (live.folder / name).read_text() == before
+
+
+def test_a_broken_table_of_qualities_is_not_taken_over(live: LiveConfig, source: Path) -> None:
+    table = source / "quality" / "toyworld.json"
+    table.parent.mkdir(exist_ok=True)
+    table.write_text('{"model": "toyworld", "points": [{"size": "1"}]}')
+    assert "points.0.size" in live.refresh()["quality/toyworld.json"]
+    assert not (live.folder / "quality" / "toyworld.json").exists()
+    table.write_text('{"model": "toyworld", "points": []}')
+    assert not live.refresh()
+    assert load_quality(live.folder, "toyworld") is not None
 
 
 def test_new_and_removed_presets(live: LiveConfig, source: Path) -> None:

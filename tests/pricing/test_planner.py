@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from videosvc.config.models import ModelEntry
 from videosvc.config.presets import load_preset
+from videosvc.config.quality import load_quality
 from videosvc.config.request import Request, resolve_plan
 from videosvc.config.settings import CHECKOUT_CONFIGS, Settings
 from videosvc.errors import CapTooLow, ConfigError, UserError
@@ -23,8 +24,9 @@ from videosvc.pricing.cap import Cap
 from videosvc.pricing.ladder import candidates
 from videosvc.pricing.money import usd_up
 from videosvc.pricing.planner import Planner
-from videosvc.pricing.quality import load_quality, qualities
+from videosvc.pricing.quality import qualities
 from videosvc.pricing.quote import Quote
+from videosvc.pricing.shape import ModelShape
 
 QUALITY = Request("a red balloon", preset="quality", seconds=4.0, fps=16, seed=7)
 SHARED = settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -173,6 +175,21 @@ def test_a_broken_quality_table_names_its_mistake(measured: Path, make_planner: 
     (measured / "quality" / "toyworld.json").write_text('{"model": "toyworld", "points": [{"size": "1"}]}')
     with pytest.raises(ConfigError, match=r"toyworld.json: points.0.size"):
         make_planner(measured).quote(QUALITY)
+
+
+def test_a_table_of_other_weights_does_not_count(
+    measured: Path, make_planner: Callable[..., Planner], calibrated: Calibration, shape: ModelShape
+) -> None:
+    path = measured / "quality" / "toyworld.json"
+    sweep = {
+        "score": "probe", "method": "share", "reference": "50 steps", "reference_quality": 0.9, "clips": 3,
+        "seconds": 2.0, "seed": 0, "device": "cpu", "usd_per_hour": 0.1, "margin": 0.3, "versions": {},
+        "measured_at": 1.0,
+    }  # fmt: skip
+    for model_hash, counts in ((shape.model_hash, True), ("of an earlier training", False)):
+        table = json.loads(path.read_text()) | {"sweep": {**sweep, "model_hash": model_hash}}
+        path.write_text(json.dumps(table))
+        assert make_planner(measured).quote(QUALITY).quality_measured is counts
 
 
 def test_reject_refuses_what_degrade_would_trade(planner: Planner) -> None:

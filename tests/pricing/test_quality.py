@@ -7,10 +7,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from videosvc.config.quality import Point, QualityTable, load_quality
 from videosvc.engine.plan import Plan
 from videosvc.errors import ConfigError
 from videosvc.pricing.ladder import Candidate
-from videosvc.pricing.quality import Point, QualityTable, load_quality, qualities
+from videosvc.pricing.quality import qualities
 
 SIZES = ("64x64", "64x96", "96x96", "128x128")
 POINTS = st.builds(

@@ -14,6 +14,7 @@ from types import MappingProxyType
 from videosvc.config.devices import load_devices
 from videosvc.config.models import ORIGIN, load_models
 from videosvc.config.presets import load_preset_file
+from videosvc.config.quality import load_quality_file
 from videosvc.errors import ConfigError
 
 log = logging.getLogger(__name__)
@@ -86,6 +87,8 @@ def _check(path: Path) -> None:
         loaders[path.name](path.parent)
     elif path.suffix == ".toml":
         load_preset_file(path)
+    else:
+        load_quality_file(path)
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from statistics import mean, stdev
 
-from videosvc.pricing.quality import Point, Spread
+from videosvc.config.quality import Point, Spread
 from videosvc.pricing.rate import Rate
 from videosvc.pricing.setting import Setting
 

@@ -6,9 +6,9 @@ import time
 from importlib.metadata import version
 
 from videosvc import __version__
+from videosvc.config.quality import QualityTable, Sweep
 from videosvc.pricing.calibration import LIBRARIES
 from videosvc.pricing.options import frontier
-from videosvc.pricing.quality import QualityTable, Sweep
 from videosvc.pricing.tune import Findings, Tuner
 
 

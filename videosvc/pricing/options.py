@@ -9,12 +9,13 @@ from typing import Protocol, TypeVar
 
 from videosvc.config.models import ModelEntry
 from videosvc.config.presets import Preset
+from videosvc.config.quality import QualityTable
 from videosvc.engine.costs import RunCosts
 from videosvc.engine.plan import Plan
 from videosvc.pricing.cost_model import Fit
 from videosvc.pricing.ladder import candidates
 from videosvc.pricing.money import usd_up
-from videosvc.pricing.quality import QualityTable, qualities
+from videosvc.pricing.quality import qualities
 from videosvc.pricing.rate import Rate
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from videosvc.config.devices import load_devices
 from videosvc.config.models import AUTO, load_models
 from videosvc.config.presets import Preset, Tradable
+from videosvc.config.quality import load_quality
 from videosvc.config.request import Request, Resolved, resolve_plan
 from videosvc.config.settings import Settings
 from videosvc.engine.plan import Plan
@@ -21,7 +22,6 @@ from videosvc.pricing.goal import Goal
 from videosvc.pricing.limits import Limits
 from videosvc.pricing.money import usd
 from videosvc.pricing.options import Option, Pricer, frontier, price_options
-from videosvc.pricing.quality import load_quality
 from videosvc.pricing.quote import LIFETIME_S, Alternative, Quote, Trade
 from videosvc.pricing.rate import Rate
 from videosvc.pricing.savings import savings_of
@@ -85,7 +85,10 @@ class Planner:
         rate = self.rate(preset, tier)
         fit = self.cost_model.fit(entry, asked)
         pricer = Pricer(fit, rate, self._cold)
-        options, measured = price_options(asked, entry, preset, load_quality(self._folder, entry.name), pricer)
+        table = load_quality(self._folder, entry.name)
+        if table is not None and table.is_of_other_weights(fit.shape.model_hash):
+            table = None
+        options, measured = price_options(asked, entry, preset, table, pricer)
         limits = Limits.of(cap, preset, asked.seconds, fit.calibrated)
         waiting_s = wait_s(entry.name)
         within = _in_time(options, goal, waiting_s, fit.spread)
