@@ -31,6 +31,14 @@ def test_padding_is_zero(family: AnyFlowFAR) -> None:
     assert text.negative[0, 1:].abs().max() == 0
 
 
+def test_a_text_is_encoded_once(family: AnyFlowFAR) -> None:
+    first = family.encode_text("a green square", "a mess")
+    again = family.encode_text("a  green square", "a mess")  # white space is no difference
+    other = family.encode_text("a green circle", "a mess")
+    assert again.prompt is first.prompt and again.negative is first.negative is other.negative
+    assert not torch.equal(first.prompt, other.prompt)
+
+
 @pytest.mark.parametrize("param", ["prompt", "negative_prompt"])
 def test_refuses_what_would_be_cut_off(family: AnyFlowFAR, param: str) -> None:
     long = "red " * MAX_TOKENS

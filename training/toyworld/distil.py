@@ -19,17 +19,7 @@ from diffusers import AnyFlowFARTransformer3DModel
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from training.toyworld.flow import (
-    Batch,
-    Batches,
-    Jump,
-    Velocity,
-    follow,
-    noised,
-    quick_when_small,
-    sample_times,
-    weighted_loss,
-)
+from training.toyworld.flow import Batch, Batches, Velocity, follow, noised, sample_times, weighted_loss
 from training.toyworld.progress import Stage, learning_rate
 
 GUIDANCE = 4.0
@@ -41,10 +31,10 @@ AVERAGE = 0.99  # of the student's weights: a target must not lag far behind in 
 
 
 @torch.no_grad()
-def guided(teacher: Jump, x: Tensor, t: Tensor, r: Tensor, batch: Batch, nothing: Tensor) -> Tensor:
+def guided(teacher: Velocity, x: Tensor, t: Tensor, r: Tensor, batch: Batch, nothing: Tensor) -> Tensor:
     """The teacher's velocity at `t` under classifier-free guidance (arXiv 2207.12598); wherever `r` is, as in Euler."""
-    conditional = teacher(x, t, t, batch)
-    unconditional = teacher(x, t, t, replace(batch, embeds=nothing.expand_as(batch.embeds)))
+    conditional: Tensor = teacher(x, t, t, batch)
+    unconditional: Tensor = teacher(x, t, t, replace(batch, embeds=nothing.expand_as(batch.embeds)))
     return unconditional + GUIDANCE * (conditional - unconditional)
 
 
@@ -64,10 +54,9 @@ def train(
     torch.manual_seed(3)
     rng = random.Random(3)
     device = batches.device
-    frozen = Velocity(flow).requires_grad_(False)
-    model = copy.deepcopy(frozen).requires_grad_(True)
-    average = copy.deepcopy(frozen)
-    teacher, student, judge = (quick_when_small(part, batches) for part in (frozen, model, average))
+    teacher = Velocity(flow).requires_grad_(False)
+    model = copy.deepcopy(teacher).requires_grad_(True)
+    average = copy.deepcopy(teacher)
     optimizer = torch.optim.AdamW(model.parameters(), lr=4e-4, weight_decay=0.01, betas=(0.9, 0.98))
     stage = Stage(folder, "distil", budget_s, {"model": model, "ema": average, "optimizer": optimizer})
     for step, done in stage:
@@ -87,9 +76,9 @@ def train(
                 if parts == JUMPS[0]:
                     jump = partial(guided, teacher, batch=batch, nothing=batches.nothing)
                 else:
-                    jump = partial(judge, batch=batch)
+                    jump = partial(average, batch=batch)
                 target = two_halves(jump, x, t, r)
-            guess = student(x, t, r, batch)
+            guess = model(x, t, r, batch)
         loss = weighted_loss(guess, target, t, batch)
         optimizer.param_groups[0]["lr"] = learning_rate(done, 4e-4, step)
         optimizer.zero_grad()

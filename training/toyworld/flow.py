@@ -10,7 +10,6 @@ import copy
 import random
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import torch
 from diffusers import AnyFlowFARTransformer3DModel
@@ -96,12 +95,6 @@ class Batches:
         return Batch(values[:, :, CHUNK:], covered[:, :, CHUNK:], noisy, embeds)
 
 
-class Jump(Protocol):
-    """What `Velocity` is when called, compiled or not."""
-
-    def __call__(self, x: Tensor, t: Tensor, r: Tensor, batch: Batch) -> Tensor: ...
-
-
 class Velocity(nn.Module):
     """The transformer as a function of a batch: what `FarClip` does at work, with a time for each clip."""
 
@@ -134,19 +127,6 @@ class Velocity(nn.Module):
         rotation = work.rotation(first_frame, CHUNK, height, width)
         hidden = work.hidden(x, rotation, time, text, lambda layer: Memory(past.get(layer), None))
         return work.velocity(hidden, time, x.shape)
-
-
-def quick_when_small(model: Velocity, batches: Batches) -> Jump:
-    """The model, compiled for the smallest clips: that saves a third of each step, and takes minutes for each size."""
-    compiled = torch.compile(model, dynamic=False)
-    smallest = min(batches.latents) // 8
-
-    def velocity(x: Tensor, t: Tensor, r: Tensor, batch: Batch) -> Tensor:
-        forward = compiled if x.shape[-1] == smallest else model
-        result: Tensor = forward(x, t, r, batch)
-        return result
-
-    return velocity
 
 
 def noised(latents: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
@@ -185,14 +165,17 @@ def train(folder: Path, budget_s: float, batches: Batches, channels: int) -> Any
     ema = copy.deepcopy(model).requires_grad_(False)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.01, betas=(0.9, 0.98))
     stage = Stage(folder, "flow", budget_s, {"model": model, "ema": ema, "optimizer": optimizer})
-    velocity = quick_when_small(model, batches)
+    # Compiling takes three minutes for the two kinds of batches and saves a third of each step: small clips only.
+    compiled = torch.compile(model, dynamic=False)
+    smallest = min(batches.latents) // 8
     for step, done in stage:
         batch = batches.draw(BATCH_TOKENS, small=done < SMALL_ONLY)
+        forward = compiled if batch.latents.shape[-1] == smallest else model
         t = sample_times(len(batch.latents), device)
         x, target = noised(batch.latents, t)
         # On a CPU the flash kernel's backward takes 12 ms a layer where plain matrix products take 3.
         with sdpa_kernel(SDPBackend.MATH), torch.autocast(device, torch.bfloat16):
-            guess = velocity(x, t, t, batch)
+            guess = forward(x, t, t, batch)
         loss = weighted_loss(guess, target, t, batch)
         optimizer.param_groups[0]["lr"] = learning_rate(done, 1e-3, step)
         optimizer.zero_grad()

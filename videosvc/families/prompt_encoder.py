@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import torch
@@ -16,14 +17,19 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast, UMT5EncoderModel
 
 WAN_MAX_TOKENS = 512  # what Wan's text cross-attention was trained for; its tokenizer itself names no limit
+REMEMBERED = 64  # texts; 4 MiB each for Wan's encoder
 
 
 class PromptEncoder:
-    """A tokenizer and its encoder. Texts are padded to one length; padding is zero in the embeddings."""
+    """A tokenizer and its encoder. Texts are padded to one length; padding is zero in the embeddings.
+
+    The last texts are remembered: the same prompt with other seeds is common, and so is the same negative prompt.
+    """
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast, encoder: UMT5EncoderModel) -> None:
         self._tokenizer = tokenizer
         self._encoder = encoder
+        self._embed = lru_cache(REMEMBERED)(self._encode)
         self.max_tokens = min(tokenizer.model_max_length, WAN_MAX_TOKENS)
 
     def encode(self, prompt: str, negative_prompt: str | None) -> TextEmbeds:
@@ -40,7 +46,7 @@ class PromptEncoder:
         pieces = zip(encoded["input_ids"], encoded["offset_mapping"], strict=True)
         return tuple(dict.fromkeys(text[start:end] for token, (start, end) in pieces if token == unknown))
 
-    def _embed(self, param: str, text: str) -> Tensor:
+    def _encode(self, param: str, text: str) -> Tensor:
         """`(1, max_tokens, D)`"""
         tokens: list[int] = self._tokenizer(text)["input_ids"]
         length, room = len(tokens), self.max_tokens - len(tokens)
