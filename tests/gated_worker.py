@@ -13,7 +13,7 @@ import time
 from decimal import Decimal
 from pathlib import Path
 
-from videosvc_queue.context import Cancelled, Context, Draining, GiveBack
+from videosvc_queue.context import Cancelled, Context, GiveBack, MakeWay
 from videosvc_queue.job import Job, Status
 from videosvc_queue.runner import Handler, Outcome
 from videosvc_queue.worker_process import WorkerOptions, worker_main
@@ -34,10 +34,11 @@ def handle(job: Job, context: Context) -> Outcome:
     try:
         while not gate.exists():
             context.check(job.payload.get("remaining_s"))
+            context.make_way(job.payload.get("remaining_s"))
             time.sleep(0.005)
     except Cancelled:
         return Outcome(Status.CANCELLED, Decimal("0.005"))
-    except Draining:
+    except MakeWay:
         raise GiveBack(wasted_s=0.25) from None
     return Outcome(Status.COMPLETED, Decimal("0.01"), 1.5, {"attempt": context.attempt, "worker": os.getpid()})
 

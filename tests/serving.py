@@ -16,7 +16,7 @@ from pathlib import Path
 
 import httpx
 
-START_S = 120.0
+START_S = 600.0  # torch alone takes long on a busy machine
 
 
 @dataclass(frozen=True)
@@ -39,21 +39,20 @@ class Service:
 
 @contextmanager
 def serving(data_dir: Path, *options: str, **variables: str) -> Iterator[Service]:
-    """`variables`: settings, in lower case. Its log is `data_dir`/serve.log."""
+    """`variables`: settings, in lower case. Its log is `data_dir`/serve.log, each start's after the one before."""
     command = [str(Path(sys.executable).with_name("videosvc")), "serve", "--port", "0", "--data-dir", str(data_dir)]
     environment = {**os.environ, **{f"VIDEOSVC_{name.upper()}": value for name, value in variables.items()}}
-    with (data_dir / "serve.log").open("w") as log:
+    with (data_dir / "serve.log").open("a") as log:
         process = subprocess.Popen([*command, *options], stdout=subprocess.PIPE, stderr=log, text=True, env=environment)
-    late = threading.Timer(START_S, process.kill)
-    late.start()
-    try:
-        assert process.stdout is not None
-        line = process.stdout.readline()
-        assert line, (data_dir / "serve.log").read_text()
-        yield Service(re.search(r"https?://\S+", line)[0], process)  # type: ignore[index]
-    finally:
-        late.cancel()
-        process.send_signal(signal.SIGTERM)
-        process.wait(60)
-        assert process.stdout is not None
-        process.stdout.close()
+    assert process.stdout is not None
+    with process.stdout:
+        try:
+            late = threading.Timer(START_S, process.kill)
+            late.start()
+            line = process.stdout.readline()
+            late.cancel()
+            assert line, (data_dir / "serve.log").read_text()
+            yield Service(re.search(r"https?://\S+", line)[0], process)  # type: ignore[index]
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait(60)

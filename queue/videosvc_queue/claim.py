@@ -13,6 +13,14 @@ from videosvc_queue.rows import JOB_COLUMNS, to_job
 from videosvc_queue.tables import jobs, tenants
 from videosvc_queue.transitions import move
 
+BUSY_TENANTS = (  # that have their `max_concurrent` in progress already
+    select(jobs.c.tenant)
+    .join(tenants, tenants.c.name == jobs.c.tenant)
+    .where(jobs.c.status == Status.IN_PROGRESS)
+    .group_by(jobs.c.tenant, tenants.c.max_concurrent)
+    .having(func.count() >= tenants.c.max_concurrent)
+)
+
 
 class Claiming(Database):
     def claim(self, routes: Sequence[str], worker: str) -> Claim | None:
@@ -21,16 +29,9 @@ class Claiming(Database):
         It is `worker`'s as long as its heartbeat goes on (`beat`), under the claim's fence.
         """
         now = self._clock()
-        busy_tenants = (
-            select(jobs.c.tenant)
-            .join(tenants, tenants.c.name == jobs.c.tenant)
-            .where(jobs.c.status == Status.IN_PROGRESS)
-            .group_by(jobs.c.tenant, tenants.c.max_concurrent)
-            .having(func.count() >= tenants.c.max_concurrent)
-        )
         fairest = (
             select(jobs.c.id)
-            .where(jobs.c.status == Status.QUEUED, jobs.c.route.in_(routes), jobs.c.tenant.not_in(busy_tenants))
+            .where(jobs.c.status == Status.QUEUED, jobs.c.route.in_(routes), jobs.c.tenant.not_in(BUSY_TENANTS))
             .order_by(*FAIR_ORDER)
             .limit(1)
             .with_for_update(skip_locked=True)  # PostgreSQL: past a job that is being cancelled

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import time
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -11,8 +13,12 @@ from videosvc_queue.drain import Drain
 from videosvc_queue.events import EventBus
 from videosvc_queue.job import Beat, Claim
 from videosvc_queue.store import Store
+from videosvc_queue.tiers import Tier
 
 log = logging.getLogger(__name__)
+
+LOOK_S = 1.0  # between two looks for a job that goes first
+ENDS_SOON_S = 2.0  # a job that ends so soon makes no way: to park it and go on with it costs about that
 
 
 class Cancelled(Exception):
@@ -23,8 +29,9 @@ class LeaseLost(Exception):
     """The job is another worker's by now: write nothing more, anywhere."""
 
 
-class Draining(Exception):
-    """The worker stops and the job will not end in time: save a checkpoint, then raise GiveBack."""
+class MakeWay(Exception):
+    """The worker stops and the job will not end in time, or a job that is in more of a hurry waits for the worker:
+    save a checkpoint, then raise GiveBack."""
 
 
 class GiveBack(Exception):
@@ -39,17 +46,21 @@ class GiveBack(Exception):
 class Context:
     """One attempt at one job. A database or Redis that does not answer stops no step: the fence guards the end."""
 
-    def __init__(self, store: Store, bus: EventBus, claim: Claim, drain: Drain) -> None:
+    def __init__(self, store: Store, bus: EventBus, claim: Claim, routes: Sequence[str], drain: Drain) -> None:
+        """`routes`: the worker's."""
         self.job_id = claim.job.id
         self.fence = claim.fence    # part of the place of this attempt's artifacts
         self.attempt = claim.job.attempts  # 1 for the first
+        self._job = claim.job
         self._store = store
         self._bus = bus
+        self._routes = routes
         self._drain = drain
+        self._look_at = 0.0
 
     def check(self, remaining_s: float | None = None) -> None:
         """To be asked before every step. `remaining_s`: seconds the job still needs, if that can be told; when the
-        worker is to stop, a job that ends soon enough goes on. Raises Cancelled, LeaseLost or Draining."""
+        worker is to stop, a job that ends soon enough goes on. Raises Cancelled, LeaseLost or MakeWay."""
         try:
             answer = self._store.check(self.job_id, self.fence)
         except SQLAlchemyError as error:
@@ -69,6 +80,22 @@ class Context:
             answer = self._unanswered(error)
         self._obey(answer, remaining_s)
 
+    def make_way(self, remaining_s: float | None = None) -> None:
+        """To be asked between two steps by an attempt that has got further than the one before, so that a job which
+        is parked again and again ends all the same. Raises MakeWay if the worker is to take a job that goes first.
+        """
+        now = time.monotonic()
+        if self._job.tier is Tier.INTERACTIVE or now < self._look_at:
+            return
+        self._look_at = now + LOOK_S
+        if remaining_s is not None and remaining_s < ENDS_SOON_S:
+            return
+        try:
+            if self._store.must_make_way(self._job, self._routes):
+                raise MakeWay(self.job_id)
+        except SQLAlchemyError as error:
+            self._unanswered(error)
+
     def publish(self, kind: str, data: dict[str, Any]) -> None:
         """An event for those who follow the job: plan, progress or preview; the runner tells of the end."""
         self._bus.publish(self.job_id, kind, data)
@@ -87,4 +114,4 @@ class Context:
         if answer is Beat.CANCEL:
             raise Cancelled(self.job_id)
         if self._drain.requested and (remaining_s is None or remaining_s > self._drain.left_s):
-            raise Draining(self.job_id)
+            raise MakeWay(self.job_id)

@@ -14,6 +14,19 @@ from videosvc_queue.rows import JOB_COLUMNS, to_job
 from videosvc_queue.tables import jobs
 from videosvc_queue.transitions import end, move
 
+MAX_LOSSES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Why an attempt came to nothing, as its job tells if it is the last one."""
+
+    code: str
+    message: str
+
+
+WORKER_LOST = Fault("worker_lost", "its worker stopped without a word, once too often")
+
 
 @dataclass(frozen=True, slots=True)
 class Pulse:
@@ -66,9 +79,12 @@ class Leases(Database):
         with self._read() as sql:
             return {row.id: Pulse(row.fence, row.beats) for row in sql.execute(pulses)}
 
-    def requeue(self, job_id: str, fence: int, max_attempts: int = 3) -> Status | None:
-        """Takes a job from a worker that was lost. Its status then: QUEUED; CANCELLED, uncharged, if that was asked
-        for; FAILED with code worker_lost if this is the `max_attempts`-th worker it lost. None: fenced off."""
+    def requeue(
+        self, job_id: str, fence: int, max_losses: int = MAX_LOSSES, fault: Fault = WORKER_LOST
+    ) -> Status | None:
+        """Takes a job from an attempt that came to nothing. Its status then: QUEUED; CANCELLED, uncharged, if that was
+        asked for; FAILED with the fault's code if this is the `max_losses`-th such attempt, however many times it was
+        given back besides. None: fenced off."""
         now = self._clock()
         with self._write() as sql:
             job = lock_held(sql, job_id, fence)
@@ -77,11 +93,11 @@ class Leases(Database):
             losses = 1 + sql.scalars(select(jobs.c.losses).where(jobs.c.id == job_id)).one()
             if job.cancel_requested:
                 return end(sql, job, Status.CANCELLED, now, losses=losses).status
-            if losses >= max_attempts:
-                message = f"its worker stopped without a word, {losses} times"
-                return end(
-                    sql, job, Status.FAILED, now, losses=losses, error_code="worker_lost", error_message=message
-                ).status
+            if losses >= max_losses:
+                failed = end(
+                    sql, job, Status.FAILED, now, losses=losses, error_code=fault.code, error_message=fault.message
+                )
+                return failed.status
             _queue_again(sql, job, now, losses=losses)
             return Status.QUEUED
 

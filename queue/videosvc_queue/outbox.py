@@ -22,7 +22,6 @@ class Ring:
     job_id: str
     route: str
     tier: Tier
-    max_run_s: float  # of the job
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +32,6 @@ class Backlog:
     tier: Tier
     jobs: int
     job_id: str  # one of them
-    max_run_s: float  # the longest
 
 
 class Outbox(Database):
@@ -44,7 +42,7 @@ class Outbox(Database):
                 return []
         with self._write(durable=False) as sql:
             rows = take_due(sql, outbox, limit, hold_s, self._clock())
-        rings = [Ring(row.id, row.job_id, row.route, row.tier, row.max_run_s) for row in rows]
+        rings = [Ring(row.id, row.job_id, row.route, row.tier) for row in rows]
         return sorted(rings, key=lambda taken: taken.id)
 
     def mark_published(self, ids: Collection[int]) -> None:
@@ -59,7 +57,6 @@ class Outbox(Database):
                 jobs.c.tier,
                 func.count().label("jobs"),
                 func.min(jobs.c.id).label("job_id"),
-                func.max(jobs.c.max_run_s).label("max_run_s"),
             )
             .where(jobs.c.status == Status.QUEUED)
             .group_by(jobs.c.tier_rank, jobs.c.tier, jobs.c.route)
@@ -73,5 +70,5 @@ class Outbox(Database):
 
 def ring(sql: Connection, job: Job, now: float) -> None:
     """Writes the doorbell of a job that is queued now."""
-    row = {"job_id": job.id, "route": job.route, "tier": job.tier, "max_run_s": job.max_run_s, "due_at": now}
+    row = {"job_id": job.id, "route": job.route, "tier": job.tier, "due_at": now}
     sql.execute(insert(outbox), row)

@@ -10,8 +10,7 @@ from celery import Celery
 
 from videosvc_queue.celery_app import ring, silent_routes
 from videosvc_queue.events import EventBus
-from videosvc_queue.lease import Pulse
-from videosvc_queue.runner import MAX_ATTEMPTS
+from videosvc_queue.lease import MAX_LOSSES, Pulse
 from videosvc_queue.store import Store
 from videosvc_queue.ticker import Ticker
 
@@ -36,7 +35,7 @@ class Reconciler(Ticker):
         *,
         lease_s: float = LEASE_S,
         every_s: float = TICK_S,
-        max_attempts: int = MAX_ATTEMPTS,
+        max_losses: int = MAX_LOSSES,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`lease_s`: silence of a worker after which its job is another's."""
@@ -46,7 +45,7 @@ class Reconciler(Ticker):
         self._bus = bus
         self._lease_s = lease_s
         self._longest_s = 2 * every_s
-        self._max_attempts = max_attempts
+        self._max_losses = max_losses
         self._clock = clock
         self._watched: dict[str, Watch] = {}
         self._looked_at: float | None = None
@@ -59,7 +58,7 @@ class Reconciler(Ticker):
     def _end_leases(self) -> None:
         for job_id, watch in self._look().items():
             if watch.silent_s >= self._lease_s:
-                status = self._store.requeue(job_id, watch.pulse.fence, self._max_attempts)
+                status = self._store.requeue(job_id, watch.pulse.fence, self._max_losses)
                 if status is not None and status.terminal:
                     self._bus.publish(job_id, status, {})
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import delete, select, update
 
 from videosvc_queue.database import Database
-from videosvc_queue.job import Job
+from videosvc_queue.job import Job, Status
 from videosvc_queue.rows import JOB_COLUMNS, to_job
 from videosvc_queue.submit import KEY_LIFE_S
 from videosvc_queue.tables import idempotency, jobs, quotes, webhooks, workers
@@ -13,15 +13,21 @@ from videosvc_queue.tables import idempotency, jobs, quotes, webhooks, workers
 QUOTE_EXTRA_S = 24 * 3600
 WEBHOOK_LIFE_S = 30 * 24 * 3600
 WORKER_LIFE_S = 3600
+LEFT_BEHIND_S = 3600  # after a job's end no attempt that was fenced off stores files any more
 
 
 class Retention(Database):
     def expired_artifacts(self, now: float, limit: int) -> list[Job]:
-        """Jobs whose artifacts are there and may go at `now`, the longest expired first."""
+        """Jobs whose artifacts are there and may go at `now`, the longest ended first.
+
+        Those of a job without a clip as well: an attempt may have stored files before its worker was lost.
+        """
+        no_clip = jobs.c.expires_at.is_(None) & jobs.c.status.in_([Status.FAILED, Status.CANCELLED])
         expired = (
             select(*JOB_COLUMNS)
-            .where(jobs.c.removed_at.is_(None), jobs.c.expires_at <= now)
-            .order_by(jobs.c.expires_at)
+            .where(jobs.c.removed_at.is_(None))
+            .where((jobs.c.expires_at <= now) | (no_clip & (jobs.c.completed_at <= now - LEFT_BEHIND_S)))
+            .order_by(jobs.c.completed_at)
             .limit(limit)
         )
         with self._read() as sql:

@@ -7,23 +7,25 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy.exc import OperationalError
 
-from videosvc_queue.context import Cancelled, Context, Draining, GiveBack, LeaseLost
+from videosvc_queue.context import Cancelled, Context, GiveBack, LeaseLost, MakeWay
 from videosvc_queue.drain import Drain
 from videosvc_queue.events import EventBus
 from videosvc_queue.heartbeat import heartbeat
 from videosvc_queue.job import Claim, Job, Status
+from videosvc_queue.lease import MAX_LOSSES, Fault
 from videosvc_queue.store import Store
 
 log = logging.getLogger(__name__)
 
 BEAT_S = 5.0       # a sixth of the lease
-MAX_ATTEMPTS = 3
 WRITE_TRIES = 30   # of the last write, while the database does not answer: about the time of a lease
 WRITE_PAUSE_S = 1.0
+
+RAISED = Fault("internal_error", "the job failed while it ran")  # what went wrong is for the log
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,7 @@ class Outcome:
 
 
 Handler = Callable[[Job, Context], Outcome]
+T = TypeVar("T")
 
 
 def run_one(
@@ -52,7 +55,7 @@ def run_one(
     *,
     drain: Drain | None = None,
     beat_s: float = BEAT_S,
-    max_attempts: int = MAX_ATTEMPTS,
+    max_losses: int = MAX_LOSSES,
 ) -> Job | None:
     """Takes the fairest job of `routes` and runs it. Returns it as it was when taken; None: there was none."""
     drain = drain or Drain()
@@ -60,38 +63,39 @@ def run_one(
     if claim is None:
         return None
     with heartbeat(store, claim, beat_s):
-        outcome = _attempt(store, handler, claim, Context(store, bus, claim, drain), max_attempts)
-        if outcome is not None and _patiently(lambda: _finish(store, claim, outcome)):
-            bus.publish(claim.job.id, outcome.status, {})
+        ended = _attempt(store, handler, claim, Context(store, bus, claim, routes, drain), max_losses)
+    if ended is not None:
+        bus.publish(claim.job.id, ended, {})
     return claim.job
 
 
-def _attempt(store: Store, handler: Handler, claim: Claim, context: Context, max_attempts: int) -> Outcome | None:
-    """None: the job has not ended here; another attempt goes on with it."""
+def _attempt(store: Store, handler: Handler, claim: Claim, context: Context, max_losses: int) -> Status | None:
+    """How the job ended. None: it has not ended here; another attempt goes on with it."""
     job = claim.job
     try:
-        return handler(job, context)
+        outcome = handler(job, context)
     except LeaseLost:
         log.warning("job %s was taken from this worker", job.id)
         return None
     except Cancelled:
-        return Outcome(Status.CANCELLED, Decimal(0))
-    except (GiveBack, Draining) as stop:
+        outcome = Outcome(Status.CANCELLED, Decimal(0))
+    except (GiveBack, MakeWay) as stop:
         wasted_s = stop.wasted_s if isinstance(stop, GiveBack) else 0.0
         log.info("job %s is given back", job.id)
+        _patiently(lambda: store.give_back(job.id, claim.fence, wasted_s))
+        return None
     except Exception:
         log.exception("attempt %d at job %s failed", job.attempts, job.id)
-        if job.attempts >= max_attempts:
-            return Outcome(
-                Status.FAILED, Decimal(0), error_code="internal_error", error_message="the job failed while it ran"
-            )
-        wasted_s = 0.0
-    _patiently(lambda: store.give_back(job.id, claim.fence, wasted_s))
-    return None
+        status = _patiently(lambda: store.requeue(job.id, claim.fence, max_losses, RAISED))
+        return status if status is not None and status.terminal else None
+    if not _patiently(lambda: _finish(store, claim, outcome)):
+        log.warning("job %s was taken from this worker; its outcome is dropped", job.id)
+        return None
+    return outcome.status
 
 
 def _finish(store: Store, claim: Claim, outcome: Outcome) -> bool:
-    finished = store.finish(
+    return store.finish(
         claim.job.id,
         claim.fence,
         outcome.status,
@@ -103,12 +107,9 @@ def _finish(store: Store, claim: Claim, outcome: Outcome) -> bool:
         detail=outcome.detail,
         expires_at=outcome.expires_at,
     )
-    if not finished:
-        log.warning("job %s was taken from this worker; its outcome is dropped", claim.job.id)
-    return finished
 
 
-def _patiently(write: Callable[[], bool]) -> bool:
+def _patiently(write: Callable[[], T]) -> T:
     """The work is done; a database that is away for a moment must not cost it. Raises OperationalError in the end."""
     for _ in range(WRITE_TRIES - 1):
         try:

@@ -10,6 +10,7 @@ from videosvc_queue.lease import Leases
 from videosvc_queue.ledger import Ledger
 from videosvc_queue.lookup import Lookup
 from videosvc_queue.outbox import Outbox
+from videosvc_queue.preemption import Preemption
 from videosvc_queue.quotes import Quotes
 from videosvc_queue.retention import Retention
 from videosvc_queue.submit import Submission
@@ -22,6 +23,7 @@ class Store(
     Lookup,  # get, list, ahead
     Claiming,  # claim
     Leases,  # beat, check, give_back, heartbeats, requeue
+    Preemption,  # must_make_way
     Endings,  # finish, cancel, delete
     Outbox,  # due_outbox, mark_published, rings_needed
     Deliveries,  # due_webhooks, webhook_delivered, webhook_failed, disable_webhook

@@ -74,7 +74,7 @@ jobs = Table(
     Column("virtual_start", Double, nullable=False),  # fair order, see fair_share.py
     Column("virtual_finish", Double, nullable=False),
     Column("beats", Integer, nullable=False),  # heartbeats, counted
-    Column("losses", Integer, nullable=False),  # attempts whose worker was lost
+    Column("losses", Integer, nullable=False),  # attempts that came to nothing: worker lost, or it raised
     Column("deleted_at", Double),  # hidden from its tenant since
     # claim; and `ahead`, which sums predicted_s of what comes first without a look at the rows, large as they are
     Index(
@@ -134,7 +134,6 @@ outbox = Table(  # doorbells not yet rung
     Column("job_id", String(64), nullable=False),
     Column("route", String(128), nullable=False),
     Column("tier", _words(Tier), nullable=False),
-    Column("max_run_s", Double, nullable=False),
     Column("due_at", Double, nullable=False, index=True),
     sqlite_autoincrement=True,  # a deleted row's number is not given again: its late publisher would delete the new one
 )

@@ -8,6 +8,7 @@ import pytest
 from videosvc.artifacts.retention import Sweeper
 from videosvc.artifacts.store import ArtifactStore
 from videosvc_queue.job import NewJob, Status
+from videosvc_queue.retention import LEFT_BEHIND_S
 from videosvc_queue.store import Store
 from videosvc_queue.tenants import TenantLimits
 from videosvc_queue.tiers import Tier
@@ -50,6 +51,41 @@ def test_what_has_expired_goes_and_its_row_says_so(store: Store, artifacts: Arti
     kept = store.get("video_c")
     assert kept is not None and kept.removed_at is None
     assert sweeper.tick(now=2000.0) == 0
+
+
+@pytest.mark.parametrize("ends", ["completed", "worker lost", "cancelled"])
+def test_what_lost_attempts_stored_goes_with_the_job(
+    store: Store, artifacts: ArtifactStore, tmp_path: Path, ends: str
+) -> None:
+    video = tmp_path / "video.mp4"
+    video.write_bytes(b"clip")
+    store.submit(NewJob("video_a", "ann", Tier.BATCH, "toy", {}, 1.0, Decimal("0.01"), 60.0), TenantLimits())
+    keys, status = [], Status.QUEUED
+    while status is Status.QUEUED:
+        claim = store.claim(["toy"], "worker-1")
+        assert claim is not None
+        keys.append(artifacts.put("video_a", claim.fence, "video.mp4", video).key)
+        if ends == "completed" and len(keys) == 2:
+            status = Status.COMPLETED
+            store.finish("video_a", claim.fence, status, result={}, charge_usd=Decimal(0), expires_at=5000.0)
+        else:
+            if ends == "cancelled":
+                store.cancel("video_a", "ann")
+            status = store.requeue("video_a", claim.fence) or status
+    assert (len(keys), str(status)) == {
+        "completed": (2, "completed"), "worker lost": (3, "failed"), "cancelled": (1, "cancelled"),
+    }[ends]  # fmt: skip
+    ended = store.get("video_a")
+    assert ended is not None and ended.completed_at is not None
+    goes_at = ended.expires_at or ended.completed_at + LEFT_BEHIND_S
+    sweeper = Sweeper(store, artifacts)
+    assert sweeper.tick(now=goes_at - 1) == 0
+    assert [artifacts.size(key) for key in keys] == [4] * len(keys)
+    assert sweeper.tick(now=goes_at) == 1
+    for key in keys:
+        with pytest.raises(FileNotFoundError):
+            artifacts.size(key)
+    assert sweeper.tick(now=goes_at) == 0
 
 
 def test_a_file_that_cannot_go_is_tried_again(

@@ -2,48 +2,29 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-import select
-import signal
 import socket
-import subprocess
 import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
+import psutil
 import pytest
 
-from videosvc.cli.local_workers import worker_devices
+from eventually import eventually
+from serving import START_S, serving
+from videosvc.cli.local_workers import worker_devices, worker_variables
 from videosvc.cli.main import run
-
-VIDEOSVC = [sys.executable, "-P", "-c", "from videosvc.cli.main import main; main()"]
-
-
-@contextmanager
-def serving(*options: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """The process and its URL, once it is ready."""
-    command = [*VIDEOSVC, "serve", "--port", "0", *options]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout is not None
-            line = process.stdout.readline()
-            assert line.startswith("videosvc serves on http://127.0.0.1:"), process.communicate()
-            yield process, line.split()[-1]
-        finally:
-            process.send_signal(signal.SIGTERM)
-            process.communicate()
 
 
 def test_serve_submit_cancel_stop(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with serving("--no-workers", "--data-dir", str(tmp_path / "data")) as (process, url):
-        monkeypatch.setenv("VIDEOSVC_URL", url)
+    data = tmp_path / "data"
+    data.mkdir()
+    with serving(data, "--no-workers") as service:
+        monkeypatch.setenv("VIDEOSVC_URL", service.url)
         assert run(["jobs", "submit", "a fish", "--seconds", "1", "--seed", "7"]) == 0
         video_id = capsys.readouterr().out.strip()
         assert run(["jobs", "status", video_id]) == 0
@@ -61,12 +42,10 @@ def test_serve_submit_cancel_stop(
         assert run(["jobs", "submit", ""]) == 2
         assert "PROMPT: " in capsys.readouterr().err
         assert run(["jobs", "status", "../me"]) == 2
-        process.send_signal(signal.SIGTERM)
-        _, log = process.communicate(timeout=60)
-        assert process.returncode == 0, log
+    log = (data / "serve.log").read_text()
+    assert service.process.returncode == 0, log
     assert "open mode" in log and "Traceback" not in log
-    left = {file.name for file in (tmp_path / "data").iterdir()}
-    assert not any(name.startswith("redis-") for name in left), "its Redis cleared up"
+    assert list(data.glob("redis-*")) == [], "its Redis cleared up"
     assert run(["jobs", "list"]) == 4
     assert "VIDEOSVC_URL" in capsys.readouterr().err
 
@@ -83,9 +62,9 @@ def test_keys_open_and_close(
     shown = capsys.readouterr().out
     assert key_id in shown and "ada" in shown and "laptop" in shown and secret not in shown
     assert secret.encode() not in (tmp_path / "videosvc.db").read_bytes()
-    with serving("--no-workers") as (_, url):
-        assert httpx.get(f"{url}/v1/me").status_code == 401
-        monkeypatch.setenv("VIDEOSVC_URL", url)
+    with serving(tmp_path, "--no-workers") as service:
+        assert httpx.get(f"{service.url}/v1/me").status_code == 401
+        monkeypatch.setenv("VIDEOSVC_URL", service.url)
         monkeypatch.setenv("VIDEOSVC_API_KEY", secret)
         assert run(["jobs", "list"]) == 0
     assert run(["keys", "revoke", key_id, "--tenant", "bob"]) == 2
@@ -104,8 +83,8 @@ def test_limits_of_a_tenant(
     assert run(["keys", "create", "--tenant", "ada", "--max-concurrent", "2"]) == 0  # the others stay
     assert run(["keys", "create", "--tenant", "ada", "--weight", "0"]) == 2
     assert "--weight: 0.0 must be more than 0" in capsys.readouterr().err
-    with serving("--no-workers") as (_, url):
-        me = httpx.get(f"{url}/v1/me", headers={"Authorization": f"Bearer {secret}"}).json()
+    with serving(tmp_path, "--no-workers") as service:
+        me = httpx.get(f"{service.url}/v1/me", headers={"Authorization": f"Bearer {secret}"}).json()
     limits = me["limits"]
     assert (limits["max_queued"], limits["max_concurrent"], limits["usd_per_day"]) == (7, 2, 0.5)
     assert me["webhook_secret"].startswith("whsec_")
@@ -129,24 +108,59 @@ def test_what_cannot_be_served(
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel's leash is Linux's")
-def test_its_workers_end_with_it_even_if_it_is_killed(tmp_path: Path) -> None:
-    with serving("--data-dir", str(tmp_path)) as (process, _):
-        worker = _worker_of(process.pid)
-        process.kill()
-    with contextlib.suppress(ProcessLookupError):
-        ended = os.pidfd_open(worker)
-        assert select.select([ended], [], [], 60)[0], "the worker lives on"
-        os.close(ended)
+def test_what_is_killed_is_started_again_and_no_job_is_lost(tmp_path: Path) -> None:
+    """First the worker, then all of `videosvc serve`, each while it runs a job."""
+    brisk = {"lease_s": "3", "drain_s": "0"}  # what is told to stop gives its job back at the next step
+    with serving(tmp_path, **brisk) as service, httpx.Client(base_url=service.url, timeout=60) as client:
+        service.wait_until_ready()
+        running = submit(client, LONG)
+        until_it_computes(client, running)
+        worker_of(service.process.pid).kill()
+        assert until_ended(client, running)["attempts"] == 2
+        running, queued = submit(client, LONG), submit(client, SHORT)
+        until_it_computes(client, running)
+        others = psutil.Process(service.process.pid).children(recursive=True)
+        assert any("redis" in other.name() or "valkey" in other.name() for other in others)
+        service.process.kill()
+        _, alive = psutil.wait_procs(others, timeout=60)
+        assert alive == [], "no Redis and no worker lives on"
+    eventually(lambda: list(tmp_path.glob("redis-*")) == [])
+    with serving(tmp_path, **brisk) as service, httpx.Client(base_url=service.url, timeout=60) as client:
+        assert until_ended(client, running)["attempts"] == 2
+        assert until_ended(client, queued)["attempts"] == 1
+        receipts = [client.get(f"/v1/videos/{job}").json()["receipt"] for job in (running, queued)]
+        usage = client.get("/v1/usage").json()["total"]
+        assert usage["videos"] == 3 and usage["charged_usd"] > sum(receipt["charged_usd"] for receipt in receipts) > 0
 
 
-def _worker_of(parent: int) -> int:
-    """Its first worker's process, once it is there."""
-    while True:
-        command = ["ps", "-ww", "-o", "pid=", "-o", "args=", "--ppid", str(parent)]
-        for line in subprocess.run(command, capture_output=True, text=True).stdout.splitlines():
-            if "worker --device cpu" in line:
-                return int(line.split()[0])
-        time.sleep(0.02)
+SHORT = {"prompt": "a red ball", "preset": "draft", "seconds": 1}
+LONG = {"prompt": "a red ball", "preset": "reference", "seconds": 4}
+
+
+def submit(client: httpx.Client, body: dict[str, object]) -> str:
+    return str(client.post("/v1/videos", json=body).json()["id"])
+
+
+def until_it_computes(client: httpx.Client, job: str) -> None:
+    eventually(lambda: client.get(f"/v1/videos/{job}").json()["progress"] > 0, START_S)
+
+
+def until_ended(client: httpx.Client, job: str) -> dict[str, Any]:
+    """The video, which must be completed."""
+    seen: list[dict[str, Any]] = []
+
+    def has_ended() -> bool:
+        seen.append(client.get(f"/v1/videos/{job}").json())
+        return seen[-1]["status"] not in ("queued", "in_progress")
+
+    eventually(has_ended, START_S)
+    assert seen[-1]["status"] == "completed", seen[-1]["error"]
+    return seen[-1]
+
+
+def worker_of(parent: int) -> psutil.Process:
+    (worker,) = (child for child in psutil.Process(parent).children() if "worker" in child.cmdline())
+    return worker
 
 
 @pytest.mark.parametrize(
@@ -155,3 +169,12 @@ def _worker_of(parent: int) -> int:
 )
 def test_a_worker_for_each_device(device: str, workers: int | None, expected: list[str]) -> None:
     assert worker_devices(device, workers) == expected
+
+
+def test_several_workers_on_one_cpu_do_not_tie_themselves_to_the_same_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_PROC_BIND", raising=False)
+    assert "OMP_PROC_BIND" not in worker_variables(["cpu"], {})
+    assert "OMP_PROC_BIND" not in worker_variables(["cuda:0", "cpu"], {})
+    assert worker_variables(["cpu", "cpu"], {})["OMP_PROC_BIND"] == "false"
+    monkeypatch.setenv("OMP_PROC_BIND", "spread")
+    assert worker_variables(["cpu", "cpu"], {})["OMP_PROC_BIND"] == "spread"

@@ -17,7 +17,7 @@ def test_a_doorbell_for_each_time_a_job_is_queued(store: Store, new_job: NewJobs
     new = new_job(tier=Tier.BATCH)
     store.submit(new, LIMITS)
     (ring,) = store.due_outbox()
-    assert (ring.job_id, ring.route, ring.tier, ring.max_run_s) == (new.id, "toy", Tier.BATCH, 60.0)
+    assert (ring.job_id, ring.route, ring.tier) == (new.id, "toy", Tier.BATCH)
     assert store.due_outbox() == []  # taken
     store.mark_published([ring.id])
     claim = store.claim(["toy"], "worker-1")
@@ -43,12 +43,12 @@ def test_a_doorbell_taken_but_not_rung_is_due_again(
 
 def test_rings_needed_says_where_jobs_wait(store: Store, new_job: NewJobs) -> None:
     assert store.rings_needed() == []
-    store.submit(new_job(tier=Tier.BATCH, max_run_s=5.0), LIMITS)
+    store.submit(new_job(tier=Tier.BATCH), LIMITS)
     store.submit(new_job(route="wan"), LIMITS)
-    for seconds in (30.0, 90.0):
-        store.submit(new_job(tier=Tier.BATCH, max_run_s=seconds), LIMITS)
-    found = [(waiting.route, waiting.tier, waiting.jobs, waiting.max_run_s) for waiting in store.rings_needed()]
-    assert found == [("wan", Tier.INTERACTIVE, 1, 60.0), ("toy", Tier.BATCH, 3, 90.0)]
+    for _ in range(2):
+        store.submit(new_job(tier=Tier.BATCH), LIMITS)
+    found = [(waiting.route, waiting.tier, waiting.jobs) for waiting in store.rings_needed()]
+    assert found == [("wan", Tier.INTERACTIVE, 1), ("toy", Tier.BATCH, 3)]
     assert [waiting.route for waiting in store.rings_needed(["toy"])] == ["toy"]
 
 

@@ -9,13 +9,14 @@ import pytest
 
 from eventually import eventually
 from servers import RedisServer
-from videosvc_queue.context import Cancelled, Context, Draining, GiveBack, LeaseLost
+from videosvc_queue.context import ENDS_SOON_S, Cancelled, Context, GiveBack, LeaseLost, MakeWay
 from videosvc_queue.drain import Drain
 from videosvc_queue.events import EventBus
 from videosvc_queue.job import Job, NewJob, Status
 from videosvc_queue.runner import Handler, Outcome, run_one
 from videosvc_queue.store import Store
 from videosvc_queue.tenants import TenantLimits
+from videosvc_queue.tiers import Tier
 
 DONE = Outcome(Status.COMPLETED, Decimal("0.01"), 1.5, {"answer": 42}, expires_at=2e9)
 
@@ -37,7 +38,7 @@ def run(store: Store, bus: EventBus) -> Callable[..., Job]:
     """Runs the next job and returns it as it is afterwards."""
 
     def run(handler: Handler, drain: Drain | None = None) -> Job:
-        taken = run_one(store, bus, handler, ["toy"], "worker", drain=drain, beat_s=0.02, max_attempts=3)
+        taken = run_one(store, bus, handler, ["toy"], "worker", drain=drain, beat_s=0.02, max_losses=3)
         assert taken is not None
         job = store.get(taken.id)
         assert job is not None
@@ -156,6 +157,52 @@ def test_a_job_given_back_goes_on_elsewhere(store: Store, submit: Callable[..., 
     assert run(lambda job, context: DONE).attempts == 2
 
 
+def test_a_job_given_back_often_may_still_raise(submit: Callable[..., Job], run: Callable[..., Job]) -> None:
+    submit()
+
+    def give_back(job: Job, context: Context) -> Outcome:
+        raise GiveBack
+
+    def fail(job: Job, context: Context) -> Outcome:
+        raise RuntimeError
+
+    for _ in range(5):
+        assert run(give_back).status is Status.QUEUED
+    assert [run(fail).status for _ in range(3)] == [Status.QUEUED, Status.QUEUED, Status.FAILED]
+
+
+def test_batch_is_parked_for_interactive_unless_it_ends_soon(
+    store: Store, submit: Callable[..., Job], run: Callable[..., Job]
+) -> None:
+    submit(tier=Tier.BATCH)
+
+    def handler(job: Job, context: Context) -> Outcome:
+        urgent = submit()
+        context.make_way(remaining_s=ENDS_SOON_S / 2)
+        store.cancel(urgent.id, urgent.tenant)
+        return DONE
+
+    assert run(handler).status is Status.COMPLETED
+    submit(tier=Tier.BATCH)
+
+    def parked(job: Job, context: Context) -> Outcome:
+        submit()
+        with pytest.raises(MakeWay):
+            context.make_way(remaining_s=60)
+        raise GiveBack
+
+    assert run(parked).status is Status.QUEUED
+    urgent = run(lambda job, context: DONE)
+    assert urgent.tier is Tier.INTERACTIVE
+
+    def not_parked(job: Job, context: Context) -> Outcome:
+        assert job.tier is Tier.BATCH
+        context.make_way()
+        return DONE
+
+    assert run(not_parked).attempts == 2
+
+
 def test_a_drain_stops_what_does_not_end_in_time(submit: Callable[..., Job], run: Callable[..., Job]) -> None:
     submit()
     drain = Drain(within_s=60)
@@ -166,7 +213,7 @@ def test_a_drain_stops_what_does_not_end_in_time(submit: Callable[..., Job], run
         context.check(remaining_s=5)
         context.beat(remaining_s=5)
         for remaining_s in (None, 100):
-            with pytest.raises(Draining):
+            with pytest.raises(MakeWay):
                 context.check(remaining_s)
         context.check()
         raise AssertionError

@@ -6,10 +6,7 @@ import ssl
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
 from decimal import Decimal
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -17,89 +14,20 @@ import pytest
 from standardwebhooks import Webhook as Verifier
 from standardwebhooks import WebhookVerificationError
 
+from clock import Clock
 from eventually import eventually
 from videosvc_queue.deliveries import Webhook
 from videosvc_queue.job import Job, NewJob, Status
 from videosvc_queue.store import Store
 from videosvc_queue.tenants import TenantLimits
 from videosvc_queue.webhooks import RETRIES_S, WebhookSender
-
-
-@dataclass
-class Receiver:
-    """A tenant's server; answers as the test says."""
-
-    url: str = ""
-    status: int = 204
-    headers: dict[str, str] = field(default_factory=dict)
-    body: Iterator[bytes] = field(default_factory=lambda: iter(()))
-    hold: threading.Event | None = None  # answers once this is set
-    got: list[tuple[str, dict[str, str], bytes]] = field(default_factory=list)
-
-
-@contextmanager
-def serve(host: str = "127.0.0.1", tls: ssl.SSLContext | None = None) -> Iterator[Receiver]:
-    receiver = Receiver()
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["content-length"]))
-            receiver.got.append((self.path, dict(self.headers.items()), body))
-            if receiver.hold is not None:
-                receiver.hold.wait(30)
-            try:
-                self.send_response(receiver.status)
-                for name, value in receiver.headers.items():
-                    self.send_header(name, value)
-                self.end_headers()
-                for part in receiver.body:
-                    self.wfile.write(part)
-            except OSError:
-                self.close_connection = True  # the sender has heard enough
-
-        def log_message(self, format: str, *args: Any) -> None:
-            pass
-
-    class Server(ThreadingHTTPServer):
-        address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
-
-        def handle_error(self, request: object, client_address: object) -> None:
-            pass
-
-    with Server((host, 0), Handler) as server:
-        if tls is not None:
-            server.socket = tls.wrap_socket(server.socket, server_side=True)
-        receiver.url = f"http://[{host}]:{server.server_port}/hook" if ":" in host else (
-            f"http://{host}:{server.server_port}/hook"
-        )
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        yield receiver
-        if receiver.hold is not None:
-            receiver.hold.set()
-        server.shutdown()
-        thread.join()
+from webhook_receiver import Receiver, receiving
 
 
 @pytest.fixture
 def receiver() -> Iterator[Receiver]:
-    with serve() as receiver:
+    with receiving() as receiver:
         yield receiver
-
-
-class Clock:
-    """Unix seconds of the store and the sender."""
-
-    def __init__(self) -> None:
-        self.now = 1_800_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
 
 
 @pytest.fixture
@@ -233,7 +161,7 @@ def test_gone_disables_the_address(
 def test_redirects_are_not_followed(
     sender: WebhookSender, receiver: Receiver, end_job: Callable[[str], str], status: int
 ) -> None:
-    with serve() as other:
+    with receiving() as other:
         receiver.status, receiver.headers = status, {"location": other.url, "content-length": "0"}
         end_job(receiver.url)
         sender.tick()
@@ -270,7 +198,7 @@ def test_ipv6_loopback_is_refused_and_reached_if_allowed(
         socket.create_server(("::1", 0), family=socket.AF_INET6).close()
     except OSError:
         pytest.skip("no IPv6 here")
-    with serve("::1") as receiver:
+    with receiving("::1") as receiver:
         end_job(receiver.url)
         WebhookSender(store, describe, clock=clock).tick()
         assert receiver.got == []
@@ -314,7 +242,7 @@ def test_one_private_address_among_public_ones_is_refused(
 def test_proxies_of_the_environment_are_not_used(
     sender: WebhookSender, receiver: Receiver, end_job: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with serve() as proxy:
+    with receiving() as proxy:
         for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
             monkeypatch.setenv(name, proxy.url)
         monkeypatch.delenv("NO_PROXY", raising=False)
@@ -360,7 +288,7 @@ def test_a_receiver_that_does_not_answer_is_tried_later(
 def test_a_slow_receiver_does_not_hold_up_others(
     sender: WebhookSender, receiver: Receiver, end_job: Callable[[str], str]
 ) -> None:
-    with serve() as slow:
+    with receiving() as slow:
         slow.hold = threading.Event()
         for _ in range(3):
             end_job(slow.url)
@@ -420,7 +348,7 @@ def test_the_certificate_must_be_of_the_name(
     server.load_cert_chain(certificate)
     trusting = ssl.create_default_context(cafile=str(certificate))
     sender = WebhookSender(store, describe, allow_private=True, tls=trusting, clock=clock)
-    with serve(tls=server) as receiver:
+    with receiving(tls=server) as receiver:
         port = int(receiver.url.split(":")[2].split("/")[0])
         answer = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))]
         monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **kwargs: answer)

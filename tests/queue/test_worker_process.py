@@ -27,6 +27,7 @@ from videosvc_queue.job import Job, NewJob, Status
 from videosvc_queue.reconciler import Reconciler
 from videosvc_queue.store import Store
 from videosvc_queue.tenants import TenantLimits
+from videosvc_queue.tiers import Tier
 
 LEASE_S = 1.0  # workers here beat every 0.1 s
 
@@ -62,12 +63,14 @@ class Service:
     def log(self, name: str = "worker0") -> str:
         return (self.folder / f"{name}.log").read_text()
 
-    def submit(self, gate: str | None = None, max_run_s: float = 60, **payload: object) -> str:
+    def submit(
+        self, gate: str | None = None, max_run_s: float = 60, tier: Tier = Tier.INTERACTIVE, **payload: object
+    ) -> str:
         """A job that runs until its gate is opened, or not at all."""
         if gate is not None:
             payload["gate"] = str(self.folder / gate)
-        job, _ = self.store.submit(self.new_job(payload=payload, max_run_s=max_run_s), TenantLimits(max_concurrent=100))
-        return job.id
+        new = self.new_job(payload=payload, max_run_s=max_run_s, tier=tier)
+        return self.store.submit(new, TenantLimits(max_concurrent=100))[0].id
 
     def open(self, gate: str) -> None:
         (self.folder / gate).touch()
@@ -259,6 +262,38 @@ def test_sigterm_lets_a_short_job_end(service: Service) -> None:
     service.open("gate")
     assert service.until(job_id, Status.COMPLETED).attempts == 1
     assert worker.wait(60) == 0
+
+
+def test_batch_makes_way_for_interactive_and_goes_on(service: Service) -> None:
+    worker = service.start_worker()
+    child = child_of(worker)
+    batch = service.submit("gate", tier=Tier.BATCH)
+    service.until(batch, Status.IN_PROGRESS)
+    for attempt in range(2, 6):  # more often than it may lose a worker
+        interactive = service.until(service.submit(), Status.COMPLETED)
+        assert interactive.attempts == 1
+        again = service.until(batch, Status.IN_PROGRESS, attempt)
+        assert again.wasted_s == 0.25 * (attempt - 1)  # what its handler says could not be saved
+    child.kill()  # and still it may lose one
+    service.until(batch, Status.IN_PROGRESS, attempt=6)
+    service.open("gate")
+    assert service.until(batch, Status.COMPLETED).attempts == 6
+    assert service.charges() == (5, Decimal("0.05"))
+
+
+def test_one_of_two_batch_jobs_makes_way_for_one_interactive(service: Service) -> None:
+    for _ in range(2):
+        service.start_worker()
+    batches = [service.submit("gate", tier=Tier.BATCH) for _ in range(2)]
+    for job_id in batches:
+        service.until(job_id, Status.IN_PROGRESS)
+    interactive = service.submit("other gate")
+    service.until(interactive, Status.IN_PROGRESS)
+    assert sorted(service.job(job_id).status for job_id in batches) == [Status.IN_PROGRESS, Status.QUEUED]
+    service.open("other gate")
+    service.until(interactive, Status.COMPLETED)
+    service.open("gate")
+    assert sorted(service.until(job_id, Status.COMPLETED).attempts for job_id in batches) == [1, 2]
 
 
 def test_a_job_that_raises_leaves_the_worker_well(service: Service) -> None:

@@ -124,15 +124,15 @@ def quoted(folder: Path, settings: Settings) -> Callable[..., Quote]:
 
 
 @pytest.fixture
-def submitted(queue: Store) -> Callable[[Quote], Job]:
+def submitted(queue: Store) -> Callable[..., Job]:
     """Submits a quote as the API does."""
 
-    def submit(quote: Quote) -> Job:
+    def submit(quote: Quote, tier: Tier = Tier.INTERACTIVE) -> Job:
         submit.number += 1  # type: ignore[attr-defined]
         job = NewJob(
             id=f"video_{submit.number:024}",  # type: ignore[attr-defined]
             tenant=TENANT,
-            tier=Tier.INTERACTIVE,
+            tier=tier,
             route=quote.plan.model,
             payload={"plan": quote.plan.fields(), "quote": quote.fields(), "preset": quote.preset},
             predicted_s=quote.compute_s,

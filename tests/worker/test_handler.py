@@ -19,15 +19,17 @@ from videosvc.config.models import load_model
 from videosvc.engine.checkpoint import Checkpoint
 from videosvc.engine.generate import Engine
 from videosvc.engine.loading import open_engine
-from videosvc.errors import GenerationError
+from videosvc.errors import ComputeCapExceeded, GenerationError
 from videosvc.pricing.quote import Quote
 from videosvc.worker import attempt
 from videosvc.worker.handler import VideoHandler
+from videosvc_queue import context
 from videosvc_queue.drain import Drain
 from videosvc_queue.events import EventBus
 from videosvc_queue.job import Job, Status
 from videosvc_queue.runner import run_one
 from videosvc_queue.store import Store
+from videosvc_queue.tiers import Tier
 
 RECEIPT = {
     "compute_seconds", "by_stage", "device", "device_usd_per_hour", "price_usd", "price_per_second_usd", "quoted_usd",
@@ -187,6 +189,34 @@ def test_a_drained_worker_ends_what_will_soon_be_done(
     assert bench.run(handler, drain).status is Status.COMPLETED
 
 
+def test_a_batch_job_that_makes_way_at_every_step_ends_all_the_same(
+    bench: Bench, handler: VideoHandler, quoted: Any, submitted: Any, whole: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(context, "ENDS_SOON_S", 0.0)
+    quote = quoted()  # two chunks of two steps
+    batch = submitted(quote, Tier.BATCH)
+    urgent = quoted(seconds=1.0)
+    parked = 0
+    while True:
+        bench.on("progress", 1, lambda: submitted(urgent))
+        job = bench.run(handler)
+        bench.bus.hook = None
+        assert job.id == batch.id and job.wasted_s == 0
+        if job.status is Status.COMPLETED:
+            break
+        parked += 1
+        assert job.status is Status.QUEUED
+        after = bench.run(handler)
+        assert (after.tier, after.status) == (Tier.INTERACTIVE, Status.COMPLETED)
+    assert parked == 4 and job.attempts == 5
+    assert bench.video(job) == whole(quote)
+    receipt = job.result["receipt"]  # type: ignore[index]
+    assert receipt["resumed"] and receipt["charged_usd"] <= receipt["quoted_usd"]
+    bench.run(handler)  # the one that waited at the end
+    charged = [Decimal(str(row.result["receipt"]["charged_usd"])) for row in bench.store.list(job.tenant)]  # type: ignore[index]
+    assert len(charged) == 6 and bench.store.spent_today(job.tenant) == sum(charged)
+
+
 @pytest.mark.parametrize("damage", ["other weights", "not readable"])
 def test_a_checkpoint_that_does_not_fit_is_started_over_on_the_house(
     damage: str, bench: Bench, new_handler: Any, quoted: Any, submitted: Any, whole: Any, checkpoints: Path,
@@ -249,13 +279,27 @@ def test_what_fails_for_good_is_told_in_one_line_and_free(
     assert list(work.iterdir()) == []
 
 
-def test_a_cap_that_cannot_be_kept_ends_the_job_below_it(
-    bench: Bench, handler: VideoHandler, quoted: Any, submitted: Any
-) -> None:
-    submitted(replace(quoted(), max_compute_s=1e-6))
+@pytest.mark.parametrize("events", [0, 3])  # before the first step; with a chunk in the file
+def test_a_cap_that_cannot_be_kept_ends_the_job_below_it_and_leaves_no_file(
+    bench: Bench, handler: VideoHandler, quoted: Any, submitted: Any, settings: Any, work: Path, checkpoints: Path,
+    monkeypatch: pytest.MonkeyPatch, events: int,
+) -> None:  # fmt: skip
+    quote = quoted()
+    if events == 0:
+        quote = replace(quote, max_compute_s=1e-6)
+    else:
+        monkeypatch.setattr(attempt, "CHUNK_S", 0.0)  # so that there is a checkpoint
+        break_engine(monkeypatch, ComputeCapExceeded("the cap would be exceeded"), after=1 + events)
+    submitted(quote)
     job = bench.run(handler)
     assert (job.status, job.error_code) == (Status.FAILED, "compute_cap_exceeded")
-    assert job.result["receipt"]["compute_seconds"] <= 1e-6  # type: ignore[index]
+    receipt = job.result["receipt"]  # type: ignore[index]
+    assert (receipt["compute_seconds"] > 0) == (events > 0)
+    assert quote.max_compute_s is None or receipt["compute_seconds"] <= quote.max_compute_s
+    assert 0 <= receipt["charged_usd"] <= receipt["quoted_usd"]
+    assert "artifacts" not in job.result  # type: ignore[operator]
+    assert list(work.iterdir()) == list(checkpoints.iterdir()) == []
+    assert not (settings.data_dir / "artifacts").exists()
 
 
 def test_a_model_that_is_gone_or_damaged_is_named(
@@ -316,12 +360,12 @@ def test_compute_lost_with_workers_is_on_the_receipt_and_not_charged(
     assert receipt["charged_usd"] <= receipt["price_usd"]
 
 
-def break_engine(patch: pytest.MonkeyPatch, error: Exception) -> None:
-    """After its first event."""
+def break_engine(patch: pytest.MonkeyPatch, error: Exception, after: int = 1) -> None:
+    """After so many events."""
     whole = Engine.run
 
     def broken(self: Engine, *arguments: Any) -> Any:
-        yield from itertools.islice(whole(self, *arguments), 1)
+        yield from itertools.islice(whole(self, *arguments), after)
         raise error
 
     patch.setattr(Engine, "run", broken)

@@ -46,13 +46,21 @@ def worker_devices(device: str, workers: int | None) -> list[str]:
     return [places[index % len(places)] for index in range(len(places) if workers is None else workers)]
 
 
+def worker_variables(devices: Sequence[str], settings: Mapping[str, str]) -> dict[str, str]:
+    """The environment of workers on these devices: this process's, with `settings` above it."""
+    variables = {**os.environ, **settings}
+    if devices.count("cpu") > 1:  # else each would tie its threads to the same cores
+        variables.setdefault("OMP_PROC_BIND", "false")
+    return variables
+
+
 class LocalWorkers:
     """Runs on entering, ends on leaving: SIGTERM, time to drain, SIGKILL."""
 
     def __init__(self, devices: Sequence[str], settings: Mapping[str, str], drain_s: float) -> None:
         """`settings`: VIDEOSVC_… variables for them, above those of this process."""
         self._devices = devices
-        self._environment = {**os.environ, **settings}
+        self._environment = worker_variables(devices, settings)
         self._drain_s = drain_s
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._keep, name="workers")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
 import socket
@@ -15,13 +14,12 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from videosvc.cli.local_workers import LocalWorkers, worker_devices
+from videosvc.cli.logs import log_to_stderr
 from videosvc.config.settings import ENV_PREFIX, Settings, config_dir, load_settings
 from videosvc.errors import UserError
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
-
-log = logging.getLogger(__name__)
 
 GRACE_S = 5  # for answers on their way when the service stops; event streams do not end by themselves
 
@@ -46,9 +44,7 @@ def serve(
     os.environ.update({ENV_PREFIX + name: str(value) for name, value in given.items() if value is not None})
     folder = config_dir()
     settings = load_settings(folder)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    for library in ("alembic", "httpx"):
-        logging.getLogger(library).setLevel(logging.WARNING)
+    log_to_stderr()
     with _stopped_by_signals(), ExitStack() as stack:
         redis_url = _redis(stack, settings, no_embedded)
         from videosvc.api.open import open_app  # here, so that other commands do not load the web framework

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from typing import Annotated
 
 import typer
 
+from videosvc.cli.logs import log_to_stderr
 from videosvc.config.settings import ENV_PREFIX, config_dir, load_settings
 
 
@@ -17,7 +17,7 @@ def worker(
     ] = None,
 ) -> None:
     """Work on jobs of the service whose database and Redis VIDEOSVC_DATABASE_URL and VIDEOSVC_REDIS_URL name."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    log_to_stderr()
     if device is not None:  # an option is as good as its variable
         os.environ[ENV_PREFIX + "DEVICE"] = device
     folder = config_dir()

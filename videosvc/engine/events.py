@@ -51,6 +51,7 @@ class ChunkDone:
     chunks: int
     frames: int  # frames in the file: those of all chunks so far, or none before the last one if decoded all at once
     total_frames: int
+    pictures: Tensor  # (T, H, W, 3) uint8, on the CPU: the frames that have come into the file with it
     checkpoint: Checkpoint
 
     @property

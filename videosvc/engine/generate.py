@@ -98,20 +98,21 @@ class Engine:
                 if chunk + 1 < len(chunks):
                     with budget.piece("denoise", costs.chunks[chunk].append_s, again):
                         clip.append(latents)
-                waiting = (*waiting, latents)
+                waiting, pictures = (*waiting, latents), torch.empty(0, plan.height, plan.width, 3, dtype=torch.uint8)
                 if plan.decode != "full" or chunk + 1 == len(chunks):
                     due, waiting = torch.cat(waiting, dim=2), ()
                     with budget.piece("decode", costs.chunks[chunk].decode_s, again):
                         frames = clip.decode(due)
                     first_latent = sum(chunks[: chunk + 1]) - due.shape[2]
                     assert len(frames) == family.spec.frames_of(first_latent, due.shape[2])
+                    pictures = frames[: plan.frames - written]
                     with budget.piece("mux", costs.chunks[chunk].mux_s, again):
-                        video.write(frames[: plan.frames - written])
-                    written = min(written + len(frames), plan.frames)
+                        video.write(pictures)
+                    written += len(pictures)
                 done = Checkpoint(plan, family.model_hash, finished, None, meter.spent, steps)
                 if again:  # what follows it is known already
                     done = replace(start, spent=meter.spent)
-                yield ChunkDone(chunk, len(chunks), written, plan.frames, done)
+                yield ChunkDone(chunk, len(chunks), written, plan.frames, pictures, done)
 
             with budget.piece("mux", costs.finish_s):
                 video.finish()

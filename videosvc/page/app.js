@@ -2,13 +2,19 @@
 "use strict";
 
 const at = (id) => document.getElementById(id);
-const state = { id: null, timer: null, clip: null };
+const usd = (amount) => `${amount.toFixed(9).replace(/\.?0+$/, "")} USD`;
+const state = { id: null, timer: null, clip: null, presets: {} };
+const AWAY_MS = 3000; // between two tries while the service does not answer
+
+class Away extends Error {}
 
 async function call(path, options = {}) {
   const key = at("key").value.trim();
   const headers = { ...options.headers };
   if (key) headers.Authorization = `Bearer ${key}`;
-  const answer = await fetch(path, { ...options, headers });
+  const answer = await fetch(path, { ...options, headers }).catch(() => {
+    throw new Away("the service does not answer");
+  });
   if (answer.ok) return answer;
   const body = await answer.json().catch(() => ({}));
   if (answer.status === 401) at("key-box").open = true;
@@ -30,9 +36,9 @@ function tell(text) {
 }
 
 async function guarded(work) {
-  tell("");
   try {
     await work();
+    tell("");
   } catch (error) {
     tell(error.message);
   }
@@ -45,7 +51,7 @@ function show(video) {
   at("job").hidden = false;
   at("status").textContent = `${words[video.status]}${place}${left}`;
   at("progress").value = video.progress;
-  at("cancel").disabled = !["queued", "in_progress"].includes(video.status);
+  at("progress").hidden = at("cancel").hidden = !["queued", "in_progress"].includes(video.status);
 }
 
 function showReceipt({ receipt, plan }) {
@@ -53,7 +59,7 @@ function showReceipt({ receipt, plan }) {
   for (const trade of plan.traded) rows.push(["Given up", `${trade.what}: ${trade.from} to ${trade.to}`]);
   if (receipt) {
     rows.push(["Compute", `${receipt.compute_seconds.toFixed(2)} s on ${receipt.device}`]);
-    rows.push(["Charged", `${receipt.charged_usd} USD of ${receipt.quoted_usd} quoted`]);
+    rows.push(["Charged", `${usd(receipt.charged_usd)} of ${usd(receipt.quoted_usd)} quoted`]);
   }
   const items = rows.flatMap(([name, value]) => {
     const [term, text] = [document.createElement("dt"), document.createElement("dd")];
@@ -72,53 +78,75 @@ async function play(id) {
 
 async function poll(id) {
   if (id !== state.id) return; // another clip was asked for meanwhile
-  const answer = await call(`/v1/videos/${id}`);
-  const video = await answer.json();
-  show(video);
-  if (video.status === "queued" || video.status === "in_progress") {
-    const wait = Number(answer.headers.get("openai-poll-after-ms") ?? 1000);
+  const again = (wait) => {
     state.timer = setTimeout(() => guarded(() => poll(id)), wait);
-    return;
+  };
+  try {
+    const answer = await call(`/v1/videos/${id}`);
+    const video = await answer.json();
+    if (id !== state.id) return;
+    show(video);
+    if (video.status === "queued" || video.status === "in_progress") {
+      again(Number(answer.headers.get("openai-poll-after-ms") ?? 1000));
+      return;
+    }
+    if (video.status === "completed") await play(id);
+    showReceipt(video);
+    if (video.status === "failed") throw new Error(video.error.message);
+  } catch (error) {
+    if (error instanceof Away) again(AWAY_MS);
+    throw error;
   }
-  if (video.error) tell(video.error.message);
-  if (video.status === "completed") await play(id);
-  showReceipt(video);
+}
+
+function follow(id) {
+  state.id = id;
+  sessionStorage.setItem("video", id); // a reload goes on with it
+  return poll(id);
 }
 
 function forget() {
   clearTimeout(state.timer);
+  state.id = null;
+  sessionStorage.removeItem("video");
   if (state.clip) URL.revokeObjectURL(state.clip);
   state.clip = null;
-  at("player").hidden = at("links").hidden = true;
+  at("job").hidden = at("player").hidden = at("links").hidden = true;
   at("player").removeAttribute("src");
   at("receipt").replaceChildren();
+  at("price").textContent = "";
+}
+
+function describePreset() {
+  at("about-preset").textContent = state.presets[at("preset").value] ?? "";
 }
 
 async function loadPresets() {
   const { data } = await (await call("/v1/presets")).json();
-  const options = data.map((preset) => {
-    const text = `${preset.id}: ${preset.description}`;
-    return new Option(text, preset.id, preset.is_default, preset.is_default);
-  });
+  state.presets = Object.fromEntries(data.map((preset) => [preset.id, preset.description]));
+  const options = data.map(({ id, is_default }) => new Option(id, id, is_default, is_default));
   at("preset").replaceChildren(...options);
+  describePreset();
 }
 
 at("create").addEventListener("submit", (event) => {
   event.preventDefault();
+  const [button] = event.target.getElementsByTagName("button");
+  button.disabled = true; // a second click would make, and charge for, a second clip
   guarded(async () => {
     forget();
-    const video = await send("/v1/videos", wanted());
-    state.id = video.id;
+    const video = await send("/v1/videos", wanted()).finally(() => (button.disabled = false));
     show(video);
-    await poll(video.id);
+    await follow(video.id);
   });
 });
 
 at("quote").addEventListener("click", () => {
   if (!at("create").reportValidity()) return;
   guarded(async () => {
+    at("price").textContent = "";
     const quote = await send("/v1/quotes", wanted());
-    tell(`At most ${quote.price_usd} USD for ${quote.seconds} s at ${quote.plan.size}.`);
+    at("price").textContent = `At most ${usd(quote.price_usd)} for ${quote.seconds} s at ${quote.plan.size}.`;
   });
 });
 
@@ -130,9 +158,13 @@ at("cancel").addEventListener("click", () =>
   }),
 );
 
+at("preset").addEventListener("change", describePreset);
+
 at("key").value = sessionStorage.getItem("key") ?? "";
 at("key").addEventListener("change", () => {
   sessionStorage.setItem("key", at("key").value);
   guarded(loadPresets);
 });
 guarded(loadPresets);
+const last = sessionStorage.getItem("video");
+if (last) follow(last).catch(forget); // it may be gone by now

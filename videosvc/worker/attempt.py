@@ -9,7 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from videosvc.artifacts.previews import jpeg
+from videosvc.artifacts.previews import ClipPreviews, jpeg
+from videosvc.config.size import Size
 from videosvc.engine.checkpoint import Checkpoint
 from videosvc.engine.costs import ComputeCap
 from videosvc.engine.events import ChunkDone, Done, Event, StepDone, TextEncoded, Traded
@@ -17,12 +18,13 @@ from videosvc.engine.generate import Engine
 from videosvc.engine.meter import ComputeReceipt, Meter
 from videosvc.pricing.quote import Quote
 from videosvc.worker.checkpoints import CheckpointFolder
-from videosvc_queue.context import Context, Draining, GiveBack
+from videosvc_queue.context import Context, GiveBack, MakeWay
 from videosvc_queue.job import Job
 
 log = logging.getLogger(__name__)
 
-PREVIEW_S = 0.5
+PREVIEW_S = 0.5  # between two previews, at least
+PREVIEW_SHARE = 0.01  # of the time: at 128x128 one was seen to take as long as a step
 BEAT_S = 0.5  # between two rows written; events go out at every step, and cancelling is read at every step
 STEP_S = 15.0  # of compute between two checkpoints at steps
 CHUNK_S = 1.0  # the same at chunks: less compute is done again sooner than a file is synced
@@ -48,7 +50,9 @@ class Attempt:
         self.lost_s: float = job.detail.get("lost_s", 0.0) + unsaved_s
         self._detail: dict[str, Any] = {**job.detail, "lost_s": self.lost_s}
         self._saved_s = _total_s(self._newest)
-        self._previewed_at = self._beaten_at = float("-inf")
+        self._further = False  # than the attempts before
+        self.previews = ClipPreviews(Size(plan.width, plan.height), plan.frames)
+        self._preview_at = self._beaten_at = float("-inf")
         self._steps = (0, quote.plan.steps)
 
     def run(self, output: Path, cap: ComputeCap | None) -> ComputeReceipt:
@@ -61,7 +65,7 @@ class Attempt:
                     self._tell(event)
                     self._save_if(CHUNK_S if isinstance(event, ChunkDone) else STEP_S)
                     self._go_on(event)
-        except Draining:
+        except MakeWay:
             self._save_if(0.0)
             raise GiveBack(wasted_s=self._unsaved_s) from None
         raise AssertionError("the engine ended without a Done event")
@@ -93,11 +97,13 @@ class Attempt:
                 self._context.publish("plan", {"plan": plan})
             case StepDone():
                 self._newest = event.checkpoint
+                self._further = True
                 self._steps = (event.step, event.steps)
                 self._publish_progress(event)
                 self._publish_preview(event)
             case ChunkDone():
                 self._newest = event.checkpoint
+                self.previews.add(event.pictures)
                 self._publish_progress(event)
 
     def _publish_progress(self, event: StepDone | ChunkDone) -> None:
@@ -106,11 +112,13 @@ class Attempt:
         self._context.publish("progress", {"progress": self._percent(event), **place})
 
     def _publish_preview(self, event: StepDone) -> None:
-        now = time.monotonic()
-        if now - self._previewed_at >= PREVIEW_S:
-            self._previewed_at = now
-            self._context.preview(jpeg(event.preview()))
-            self._context.publish("preview", {"progress": self._percent(event)})
+        began = time.monotonic()
+        if began < self._preview_at:
+            return
+        self._context.preview(jpeg(event.preview()))
+        self._context.publish("preview", {"progress": self._percent(event)})
+        done = time.monotonic()
+        self._preview_at = done + max(PREVIEW_S, (done - began) / PREVIEW_SHARE)
 
     @property
     def _unsaved_s(self) -> float:
@@ -122,7 +130,7 @@ class Attempt:
             self._saved_s = _total_s(self._newest)
 
     def _go_on(self, event: Event) -> None:
-        """Raises Cancelled, LeaseLost or Draining if the job is not to."""
+        """Raises Cancelled, LeaseLost or MakeWay if the job is not to."""
         now = time.monotonic()
         spent_s = _total_s(self._newest)
         if event.progress > 0 and spent_s > 0:
@@ -135,6 +143,8 @@ class Attempt:
             self._context.beat(self._percent(event), detail, remaining_s)
         else:
             self._context.check(remaining_s)
+        if self._further:
+            self._context.make_way(remaining_s)
 
     def _percent(self, event: Event) -> int:
         """100 is for a job whose files are stored. A resumed one does not fall back while it decodes anew."""

@@ -10,11 +10,10 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from videosvc.artifacts.previews import make_previews
+from videosvc.artifacts.previews import ClipPreviews
 from videosvc.artifacts.store import ArtifactStore
 from videosvc.config.models import ModelEntry, load_model
 from videosvc.config.reload import LiveConfig
-from videosvc.config.size import Size
 from videosvc.engine.meter import ComputeReceipt
 from videosvc.engine.plan import Plan
 from videosvc.errors import ComputeCapExceeded, GenerationError, ModelError, UnknownModel, UserError
@@ -113,14 +112,14 @@ class VideoHandler:
                 ended = _billed(Status.FAILED, quote, attempt.receipt(), energy.read(), attempt.lost_s)
                 return replace(ended, error_code=error.code, error_message=str(error))
             ended = _billed(Status.COMPLETED, quote, receipt, energy.read(), attempt.lost_s)
-            artifacts = self._keep(job, context, plan, video)
+            artifacts = self._keep(job, context, video, attempt.previews)
         self._learn(plan, entry, receipt, cold)
         expires_at = time.time() + self._retention_s
         return replace(ended, result={"artifacts": artifacts, **ended.result}, expires_at=expires_at)
 
-    def _keep(self, job: Job, context: Context, plan: Plan, video: Path) -> dict[str, Any]:
+    def _keep(self, job: Job, context: Context, video: Path, previews: ClipPreviews) -> dict[str, Any]:
         """Stores the clip and its previews; the `artifacts` of the result."""
-        thumbnail, spritesheet = make_previews(video, Size(plan.width, plan.height), plan.frames, video.parent)
+        thumbnail, spritesheet = previews.save(video.parent)
         files = {"video": video, "thumbnail": thumbnail, "spritesheet": spritesheet}
         return {
             variant: self._artifacts.put(job.id, context.fence, file.name, file).as_dict()

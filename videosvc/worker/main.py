@@ -18,6 +18,7 @@ from videosvc.config.request import Request, resolve_plan
 from videosvc.config.settings import Settings
 from videosvc.engine.loading import device_name
 from videosvc.errors import ConfigError
+from videosvc.worker.cpu_share import share_cpu
 from videosvc_queue.runner import Handler
 from videosvc_queue.store import Store
 from videosvc_queue.worker_process import WorkerOptions, worker_main
@@ -54,6 +55,8 @@ def run_worker(settings: Settings, folder: Path) -> int:
 
 def make_handler(settings: Settings, config: LiveConfig, named: str) -> Handler:
     """Called in the process that computes; the default model is loaded, and warm, when it returns. Raises UserError."""
+    if named == "cpu":
+        share_cpu()
     from videosvc.artifacts.store import ArtifactStore
     from videosvc.pricing.cost_model import CostModel
     from videosvc.worker.checkpoints import CheckpointFolder
