@@ -1,6 +1,8 @@
 # Two images from one file, each with the wheel alone and no source tree:
 #   docker build --target cpu  -t videosvc:cpu .      (--build-arg TORCH_INDEX_URL=… names an index of CPU builds of torch)
 #   docker build --target cuda -t videosvc:cuda .
+# `videosvc serve`, the images' command, listens on 0.0.0.0 and so needs an API key (`videosvc keys create --tenant NAME`
+# on the same volume first), or --insecure. Stop it with `docker stop -t 45`: a worker finishes its job or gives it back.
 ARG PYTHON_VERSION=3.12
 
 FROM python:${PYTHON_VERSION}-slim AS wheel
@@ -15,9 +17,8 @@ RUN pip wheel --no-cache-dir --no-deps --wheel-dir /wheels .
 
 FROM python:${PYTHON_VERSION}-slim AS base
 # PYTHONSAFEPATH: the folder a command is started in is no place to import from.
-# OMP_*: threads that stay on their cores take a bfloat16 matrix product from 12.7 to 3.5 ms on two cores.
-ENV PYTHONSAFEPATH=1 PYTHONUNBUFFERED=1 PIP_NO_CACHE_DIR=1 OMP_PROC_BIND=close OMP_PLACES=cores \
-    VIDEOSVC_DATA_DIR=/var/lib/videosvc
+# No OMP_*: a worker ties its own threads to cores where that pays, and takes such variables for the user's wish.
+ENV PYTHONSAFEPATH=1 PYTHONUNBUFFERED=1 PIP_NO_CACHE_DIR=1 VIDEOSVC_DATA_DIR=/var/lib/videosvc
 RUN useradd --system --uid 10001 --home-dir /var/lib/videosvc --create-home videosvc
 COPY --from=wheel /wheels /wheels
 WORKDIR /var/lib/videosvc

@@ -17,6 +17,7 @@ from fastapi.routing import APIRoute
 from videosvc.api.app import ROUTERS
 from videosvc.cli.main import app
 from videosvc.config.settings import ENV_PREFIX, Settings
+from videosvc_queue.worker_process import DRAIN_GRACE_S
 
 ROOT = Path(__file__).parent.parent
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "deploy" / "compose.yaml").read_text())
@@ -138,6 +139,14 @@ def test_commands_in_comments_exist() -> None:
 
 
 def test_a_worker_outlives_its_drain() -> None:
-    for name, service in OURS.items():
-        if name.startswith("worker"):
-            assert float(service["stop_grace_period"].removesuffix("s")) > Settings.model_fields["drain_s"].default
+    drained_s = Settings.model_fields["drain_s"].default + DRAIN_GRACE_S
+    periods = {service["stop_grace_period"] for name, service in OURS.items() if name.startswith("worker")}
+    (period,) = periods
+    assert float(period.removesuffix("s")) >= drained_s + 10, "for what comes after the last checkpoint"
+    assert f"docker stop -t {period.removesuffix('s')}" in (ROOT / "Dockerfile").read_text()
+
+
+def test_nothing_ties_threads_to_cores() -> None:
+    """Such a variable counts as the user's wish, in videosvc.worker.cpu_share too."""
+    assert not [rest for word, rest in instructions() if word in ("ENV", "ARG") and "OMP_" in rest]
+    assert not [name for service in SERVICES.values() for name in service.get("environment", {}) if "OMP_" in name]

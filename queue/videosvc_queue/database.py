@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from alembic import command
 from alembic.config import Config
@@ -18,7 +18,20 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.pool import ConnectionPoolEntry
 
-POOL = 50  # connections at most; the HTTP server's threads are 40
+POOL = {"pool_size": 50, "max_overflow": 0}  # SQLite's; the HTTP server's threads are 40
+# PostgreSQL takes 100 in all unless told otherwise, from every replica and worker: a thread may wait for its turn.
+POSTGRES_POOL = {"pool_size": 5, "max_overflow": 10}
+# A server that is gone without a word, or a lock that stays, must not hold a thread for ever. libpq's words; the URL's
+# own go first.
+POSTGRES_CONNECT: Mapping[str, str | int] = {
+    "connect_timeout": 5,  # s
+    "keepalives": 1,
+    "keepalives_idle": 10,  # s
+    "keepalives_interval": 5,  # s
+    "keepalives_count": 3,
+    "tcp_user_timeout": 15_000,  # ms
+}
+POSTGRES_OPTIONS = "-c lock_timeout=5s -c statement_timeout=30s"
 
 
 class Database:
@@ -51,10 +64,10 @@ class Database:
             sql.execute(text("SELECT version_num FROM alembic_version"))
 
     def migrate(self) -> None:
-        """Brings the tables up to date; several processes may do so at once."""
+        """Brings the tables up to date, however long it takes; several processes may do so at once."""
         config = Config()
         config.set_main_option("script_location", "videosvc_queue:migrations")
-        with self._write(lock="migrate") as sql:
+        with self._write(lock="migrate", patient=True) as sql:
             config.attributes["connection"] = sql
             command.upgrade(config, "head")
 
@@ -64,11 +77,14 @@ class Database:
             yield sql
 
     @contextmanager
-    def _write(self, *, lock: str | None = None, durable: bool = True) -> Iterator[Connection]:
+    def _write(
+        self, *, lock: str | None = None, durable: bool = True, patient: bool = False
+    ) -> Iterator[Connection]:
         """One transaction, committed at its end.
 
         `lock`: transactions of this name run one after the other (on SQLite all do).
         `durable=False`: a power cut may undo it, and it does not wait for the disk.
+        `patient`: on PostgreSQL it is not cut off, whatever it waits for.
         """
         if self._is_sqlite:
             # Threads queue up here: SQLite's own waiting is sleeping and looking again, up to 0.1 s at a time.
@@ -79,6 +95,9 @@ class Database:
             with self._engine.begin() as sql:
                 if not durable:
                     sql.execute(text("SET LOCAL synchronous_commit = off"))
+                if patient:
+                    sql.execute(text("SET LOCAL lock_timeout = 0"))
+                    sql.execute(text("SET LOCAL statement_timeout = 0"))
                 if lock is not None:
                     sql.execute(select(func.pg_advisory_xact_lock(func.hashtext(lock))))
                 yield sql
@@ -93,14 +112,14 @@ def _engine(url: URL) -> Engine:
     kind = url.get_backend_name()
     if kind not in ("sqlite", "postgresql"):
         raise ValueError(f"database {kind!r}: sqlite and postgresql are allowed")
-    options: Mapping[str, Any] = {
-        "pool_size": POOL,
-        "max_overflow": 0,
-        "json_serializer": partial(json.dumps, allow_nan=False, separators=(",", ":")),
-    }
+    dumps = partial(json.dumps, allow_nan=False, separators=(",", ":"))
     if kind == "postgresql":
-        return create_engine(url, pool_pre_ping=True, **options)  # the server may have been restarted
-    engine = create_engine(url, **options)
+        given = url.normalized_query
+        connect = {name: value for name, value in POSTGRES_CONNECT.items() if name not in given}
+        connect["options"] = " ".join((POSTGRES_OPTIONS, *given.get("options", ())))
+        # Asked first whether it lives: the server may have been restarted.
+        return create_engine(url, json_serializer=dumps, pool_pre_ping=True, connect_args=connect, **POSTGRES_POOL)
+    engine = create_engine(url, json_serializer=dumps, **POOL)
     event.listen(engine, "connect", _set_up_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine

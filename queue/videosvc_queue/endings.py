@@ -62,7 +62,7 @@ class Endings(Database):
 
         Raises LookupError.
         """
-        with self._write() as sql:
+        with self._write(lock=f"tenant {tenant}") as sql:  # as submit: both write the tenant's place in fair order
             job = _lock_visible(sql, job_id, tenant)
             if job is None:
                 raise LookupError(job_id)
@@ -71,7 +71,7 @@ class Endings(Database):
     def delete(self, job_id: str, tenant: str) -> Job | None:
         """Cancels the job and hides it; its artifacts expire. None: the tenant has no such job."""
         now = self._clock()
-        with self._write() as sql:
+        with self._write(lock=f"tenant {tenant}") as sql:  # as submit: both write the tenant's place in fair order
             job = _lock_visible(sql, job_id, tenant)
             if job is None:
                 return None

@@ -31,7 +31,10 @@ class KeyRow:
 
 class Keys(Database):
     def create_key(self, tenant: str, name: str) -> tuple[str, KeyRow]:
-        """The secret, which is not kept, and the key. A tenant not known yet is added with default limits."""
+        """The secret, which is not kept, and the key. A tenant not known yet is added with default limits.
+
+        Raises ValueError for a tenant's name that is too long.
+        """
         now = self._clock()
         secret = f"vsk_{secrets.token_urlsafe(32)}"
         row = KeyRow(f"key_{secrets.token_hex(8)}", tenant, name, secret[:PREFIX_LENGTH], now, None)
@@ -74,9 +77,9 @@ class Keys(Database):
             return sql.execute(update(api_keys).where(*in_use).values(revoked_at=self._clock())).rowcount == 1
 
     def has_keys(self) -> bool:
-        """Whether any is in use."""
+        """Whether any was ever made. Revoked ones count: revoking the last key must not let everybody in."""
         with self._read() as sql:
-            return sql.scalar(select(api_keys.c.id).where(api_keys.c.revoked_at.is_(None)).limit(1)) is not None
+            return sql.scalar(select(api_keys.c.id).limit(1)) is not None
 
     def _digest(self, secret: str) -> str:
         return hmac.digest(self._pepper, secret.encode(), hashlib.sha256).hex()

@@ -63,21 +63,20 @@ class Leases(Database):
         with self._read() as sql:
             return _answer(sql.scalar(_CHECK, {"job_id": job_id, "held": fence}))
 
-    def give_back(self, job_id: str, fence: int, wasted_s: float = 0.0) -> bool:
+    def give_back(self, job_id: str, fence: int, wasted_s: float = 0.0) -> Status | None:
         """Queues the job again, in its old place, or ends it as CANCELLED, uncharged, if that was asked for.
 
-        `wasted_s`: compute that has to be done again. False: the job is not the caller's any more.
+        `wasted_s`: compute that has to be done again. Its status then: QUEUED or CANCELLED. None: fenced off.
         """
         now = self._clock()
         with self._write() as sql:
             job = lock_held(sql, job_id, fence)
             if job is None:
-                return False
+                return None
             if job.cancel_requested:
-                end(sql, job, Status.CANCELLED, now, wasted_s=job.wasted_s + wasted_s)
-            else:
-                _queue_again(sql, job, now, wasted_s=job.wasted_s + wasted_s)
-            return True
+                return end(sql, job, Status.CANCELLED, now, wasted_s=job.wasted_s + wasted_s).status
+            _queue_again(sql, job, now, wasted_s=job.wasted_s + wasted_s)
+            return Status.QUEUED
 
     def heartbeats(self) -> dict[str, Pulse]:
         """Of each job in progress, by its id."""

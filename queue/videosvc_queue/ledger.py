@@ -61,7 +61,9 @@ def spent_on(sql: Connection, tenant: str, now: float) -> Decimal:
     held = select(func.coalesce(func.sum(jobs.c.hold_usd), Decimal(0))).where(
         jobs.c.tenant == tenant, jobs.c.status.in_([Status.QUEUED, Status.IN_PROGRESS])
     )
-    spent: Decimal = sql.scalars(charged).one() + sql.scalars(held).one()
+    # One statement: a job that ends between two would be in neither sum on PostgreSQL.
+    sums = sql.execute(select(charged.scalar_subquery(), held.scalar_subquery())).one()
+    spent: Decimal = sums[0] + sums[1]
     return spent
 
 

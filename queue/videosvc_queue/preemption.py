@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from itertools import takewhile
 
-from sqlalchemy import func, or_, select
+from sqlalchemy import func, select
 
-from videosvc_queue.claim import BUSY_TENANTS
 from videosvc_queue.database import Database
 from videosvc_queue.job import Job, Status
-from videosvc_queue.tables import jobs, workers
+from videosvc_queue.tables import jobs, tenants, workers
 from videosvc_queue.workers import LIVE_S
 
 
@@ -23,27 +22,32 @@ class Preemption(Database):
         order. So workers that ask at the same time do not all stop for the same one.
         """
         waiting = (
-            select(jobs.c.route, func.count().label("jobs"))
+            select(jobs.c.route, jobs.c.tenant, tenants.c.max_concurrent, func.count().label("jobs"))
+            .join(tenants, tenants.c.name == jobs.c.tenant)
             .where(jobs.c.status == Status.QUEUED, jobs.c.route.in_(routes), jobs.c.tier_rank < job.tier.priority)
-            .where(or_(jobs.c.tenant.not_in(BUSY_TENANTS), jobs.c.tenant == job.tenant))
-            .group_by(jobs.c.route)
+            .group_by(jobs.c.route, jobs.c.tenant, tenants.c.max_concurrent)
         )
         live = select(workers.c.route, workers.c.name).where(
             workers.c.route.in_(routes), workers.c.seen_at > self._clock() - LIVE_S
         )
         running = (
-            select(jobs.c.id, jobs.c.worker)
+            select(jobs.c.id, jobs.c.worker, jobs.c.tenant)
             .where(jobs.c.status == Status.IN_PROGRESS)
             .order_by(jobs.c.tier_rank.desc(), jobs.c.virtual_start.desc(), jobs.c.id.desc())
         )
         with self._read() as sql:
-            wanted = {row.route: row.jobs for row in sql.execute(waiting)}
-            if not wanted:
+            queued = sql.execute(waiting).all()
+            if not queued:
                 return False
             able = defaultdict(set)
             for worker in sql.execute(live):
                 able[worker.route].add(worker.name)
-            held = list(sql.execute(running))
+            held = sql.execute(running).all()
+        used = Counter(row.tenant for row in held)
+        used[job.tenant] -= 1  # the place that this job leaves
+        wanted: Counter[str] = Counter()
+        for row in queued:  # of each tenant no more than it may start
+            wanted[row.route] += max(0, min(row.jobs, row.max_concurrent - used[row.tenant]))
         busy = {row.worker for row in held}
         sooner = list(takewhile(lambda row: row.id != job.id, held))  # those that make way before this one
         return any(

@@ -82,8 +82,8 @@ def _attempt(store: Store, handler: Handler, claim: Claim, context: Context, max
     except (GiveBack, MakeWay) as stop:
         wasted_s = stop.wasted_s if isinstance(stop, GiveBack) else 0.0
         log.info("job %s is given back", job.id)
-        _patiently(lambda: store.give_back(job.id, claim.fence, wasted_s))
-        return None
+        status = _patiently(lambda: store.give_back(job.id, claim.fence, wasted_s))
+        return status if status is not None and status.terminal else None
     except Exception:
         log.exception("attempt %d at job %s failed", job.attempts, job.id)
         status = _patiently(lambda: store.requeue(job.id, claim.fence, max_losses, RAISED))

@@ -37,5 +37,6 @@ class Store(
     """Jobs, money, tenants and workers in one database (`Database` has opening, closing and `migrate`).
 
     Every method is one transaction, safe in threads, and raises sqlalchemy.exc.OperationalError if the database cannot
-    be reached or stays locked for 5 seconds.
+    be reached or stays locked for 5 seconds; on PostgreSQL also if a statement takes 30 seconds, and
+    sqlalchemy.exc.TimeoutError if all connections of this process are in use as long.
     """

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, bindparam, delete, func, insert, select
 
 from videosvc_queue import ledger
 from videosvc_queue.database import Database
-from videosvc_queue.errors import IdempotencyConflict, QueueFull, QuotaExceeded
+from videosvc_queue.errors import IdempotencyConflict, QueueError, QueueFull, QuotaExceeded
 from videosvc_queue.fair_share import take_place
 from videosvc_queue.job import Job, NewJob, Status
 from videosvc_queue.outbox import ring
@@ -29,11 +29,16 @@ _STANDING = select(
 _ADD = insert(jobs).returning(*JOB_COLUMNS)
 
 
+class JobDeleted(QueueError):
+    """The idempotency key's job was deleted by its tenant. Another one would be charged on a late retry."""
+
+
 class Submission(Database):
     def submit(self, job: NewJob, limits: TenantLimits) -> tuple[Job, bool]:
         """The job, and whether it is an earlier one, submitted with the same idempotency key and body.
 
-        A tenant not known yet is added with these limits. Raises QueueFull, QuotaExceeded, IdempotencyConflict.
+        A tenant not known yet is added with these limits. Raises QueueFull, QuotaExceeded, IdempotencyConflict,
+        JobDeleted.
         """
         now = self._clock()
         with self._write(lock=f"tenant {job.tenant}") as sql:
@@ -50,14 +55,17 @@ class Submission(Database):
             return row, False
 
     def replay(self, tenant: str, key: str, body_hash: str) -> Job | None:
-        """The job that `submit` would answer for this key, before any work is done. Raises IdempotencyConflict."""
+        """The job that `submit` would answer for this key, before any work is done.
+
+        Raises IdempotencyConflict, JobDeleted.
+        """
         with self._read() as sql:
             return _earlier(sql, tenant, key, body_hash, self._clock())
 
 
 def _earlier(sql: Connection, tenant: str, key: str, body_hash: str | None, now: float) -> Job | None:
     used = sql.execute(
-        select(idempotency.c.body_hash, *JOB_COLUMNS)
+        select(idempotency.c.body_hash, jobs.c.deleted_at, *JOB_COLUMNS)
         .join(jobs, jobs.c.id == idempotency.c.job_id)
         .where(idempotency.c.tenant == tenant, idempotency.c.key == key)
         .where(idempotency.c.created_at > now - KEY_LIFE_S)
@@ -66,6 +74,8 @@ def _earlier(sql: Connection, tenant: str, key: str, body_hash: str | None, now:
         return None
     if used.body_hash != body_hash:
         raise IdempotencyConflict(key)
+    if used.deleted_at is not None:
+        raise JobDeleted(f"the job of idempotency key {key!r} was deleted")
     return to_job(used)
 
 

@@ -14,6 +14,8 @@ from sqlalchemy import Connection, bindparam, select, update
 from videosvc_queue.database import Database, upsert
 from videosvc_queue.tables import tenants
 
+NAME_LENGTH = 64  # the columns'; SQLite would take more
+
 
 @dataclass(frozen=True, slots=True)
 class TenantLimits:
@@ -27,8 +29,10 @@ class TenantLimits:
         """Raises ValueError."""
         if not 0 < self.weight < math.inf:
             raise ValueError(f"weight: {self.weight} must be more than 0")
-        if self.usd_per_day is not None and not 0 <= self.usd_per_day < 10**9:
-            raise ValueError(f"usd_per_day: {self.usd_per_day} must be at least 0")
+        if self.usd_per_day is not None and not (
+            self.usd_per_day.is_finite() and 0 <= self.usd_per_day < 10**9  # a NaN cannot be compared
+        ):
+            raise ValueError(f"usd_per_day: {self.usd_per_day} must be at least 0, and less than 1000000000")
         if self.max_concurrent < 1:
             raise ValueError(f"max_concurrent: {self.max_concurrent} must be at least 1")
         if min(self.max_queued, self.per_minute) < 0:
@@ -45,7 +49,8 @@ class Tenant:
 
 class Tenants(Database):
     def upsert_tenant(self, name: str, limits: TenantLimits) -> Tenant:
-        """Makes a tenant, or gives it other limits; claims follow them at once."""
+        """Makes a tenant, or gives it other limits; claims follow them at once. Raises ValueError for a name that is
+        too long."""
         with self._write() as sql:
             find_or_add(sql, name, limits, self._clock())
             sql.execute(update(tenants).where(tenants.c.name == name).values(dataclasses.asdict(limits)))
@@ -68,10 +73,12 @@ def find(sql: Connection, name: str) -> Tenant | None:
 
 
 def find_or_add(sql: Connection, name: str, limits: TenantLimits, now: float) -> Tenant:
-    """`limits` are for a new one."""
+    """`limits` are for a new one. Raises ValueError for a name that is too long."""
     found = find(sql, name)
     if found is not None:
         return found
+    if len(name) > NAME_LENGTH:
+        raise ValueError(f"tenant: {len(name)} characters; at most {NAME_LENGTH} are allowed")
     secret = "whsec_" + base64.b64encode(secrets.token_bytes(24)).decode()
     row = {"name": name, "webhook_secret": secret, "created_at": now} | dataclasses.asdict(limits)
     sql.execute(upsert(sql, tenants).on_conflict_do_nothing(), row)

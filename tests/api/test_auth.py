@@ -79,6 +79,16 @@ def test_a_revoked_key_ends_soon(keys: tuple[Api, str, str], monkeypatch: pytest
         assert client.get("/v1/me").status_code == 401
 
 
+def test_revoking_the_only_key_does_not_open_the_service(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(auth, "KNOWN_FOR_S", 0.0)
+    secret, row = api.services.store.create_key("ada", "")
+    assert api.services.store.revoke_key(row.id)
+    for key in (None, secret, "vsk_other"):
+        with api.client(key) as client:
+            answers = [client.get("/v1/me"), client.get("/v1/videos"), client.post("/v1/videos", json=BALLOON)]
+        assert [answer.status_code for answer in answers] == [401] * 3
+
+
 def test_the_first_key_ends_open_mode(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(auth, "KNOWN_FOR_S", 0.0)
     with api.client() as client:

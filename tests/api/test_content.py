@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import errno
 import time
 from pathlib import Path
 
 import pytest
+from fsspec.implementations.local import LocalFileSystem
 
 from api_service import FILES, Api
 
@@ -137,3 +139,14 @@ def test_the_newest_preview(api: Api, tmp_path: Path) -> None:
         client.post(f"/v1/videos/{other}/cancel")
         gone = client.get(f"/v1/videos/{other}/preview")
     assert (gone.status_code, gone.json()["error"]["code"]) == (404, "not_found")
+
+
+def test_a_store_that_is_away_is_no_bug(done: str, api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(*_: object) -> None:
+        raise OSError(errno.ESTALE, "Stale file handle")
+
+    monkeypatch.setattr(LocalFileSystem, "open", away)
+    with api.client() as client:
+        answer = client.get(done)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (503, "unavailable")
+    assert int(answer.headers["Retry-After"]) >= 1

@@ -53,11 +53,18 @@ def refusal(answer: httpx.Response, status: int, code: str, param: str | None) -
         ({"max_cost_usd": -1}, "invalid_request", "more than 0"),
         ({"max_cost_usd": "Infinity"}, "invalid_request", "finite"),
         ({"max_compute_seconds": 0}, "invalid_request", "more than 0"),
+        ({"seconds": True}, "invalid_request", "must be a number"),
+        ({"fps": True}, "invalid_request", "must be a number"),
+        ({"seed": False}, "invalid_request", "must be a number"),
+        ({"max_cost_usd": True}, "invalid_request", "must be a number"),
+        ({"max_compute_seconds": True}, "invalid_request", "must be a number"),
+        ({"min_quality": True}, "invalid_request", "must be a number"),
+        ({"deadline_seconds": True}, "invalid_request", "must be a number"),
         ({"on_cap": "haggle"}, "invalid_request", "'degrade' or 'reject'"),
         ({"tier": "slow"}, "invalid_request", "'interactive' or 'batch'"),
         ({"webhook_url": "ftp://a"}, "invalid_request", "https?"),
         ({"quote_id": "quote_none"}, "invalid_request", "there is no quote"),
-        ({"quality": "hd"}, "invalid_request", "unknown field; known are fps, max_compute_seconds"),
+        ({"quality": "hd"}, "invalid_request", "unknown field; known are deadline_seconds, fps"),
         ({"input_reference": "AAAA"}, "invalid_request", "multipart"),
     ],
 )
@@ -101,6 +108,9 @@ def _json(body: dict[str, Any]) -> bytes:
         (b'{"prompt": "a", "seconds": ' + b"1" * 5000 + b"}", "body"),
         (b'{"prompt": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", "body"),
         (b"{}", "prompt"),
+        (b'{"prompt": "a", "max_cost_usd": 1, "max_cost_usd": 9}', "max_cost_usd"),
+        (b'{"prompt": "a", "metadata": {"b": "1", "b": "1"}}', "b"),
+        (b'{"\\ud800": 1, "\\ud800": 1}', "body"),
     ],
 )
 def test_bad_json(body: bytes, param: str, shared_api: Api) -> None:
@@ -220,11 +230,25 @@ def test_a_file_where_none_belongs(name: str, shared_api: Api) -> None:
 @pytest.mark.parametrize(
     ("query", "param"),
     [("limit=0", "limit"), ("limit=101", "limit"), ("order=up", "order"), ("after=a%00", "after"),
-     ("after=video_000000000000000000000000", "after")],
+     ("after=video_000000000000000000000000", "after"), ("limits=5", "limits"), ("limit=5&Order=asc", "Order"),
+     ("limit=5&limit=6", "limit"), ("a%0Ab=1", "a\nb")],
 )  # fmt: skip
 def test_a_bad_query(query: str, param: str, shared_api: Api) -> None:
     with shared_api.client() as client:
         refusal(client.get(f"/v1/videos?{query}"), 400, "invalid_request", param)
+
+
+@pytest.mark.parametrize("path", ["/v1/models", "/v1/videos/video_000000000000000000000000", "/v1/me", "/v1/usage"])
+def test_a_query_that_no_route_knows(path: str, shared_api: Api) -> None:
+    with shared_api.client() as client:
+        message = refusal(client.get(path, params={"limit": "5"}), 400, "invalid_request", "limit")
+    assert "known are " + ("from, to" if path == "/v1/usage" else "none") in message
+
+
+def test_numbers_may_be_text(shared_api: Api) -> None:
+    with shared_api.client() as client:
+        fields = {"seconds": "2", "fps": "8", "seed": "7", "max_cost_usd": "1"}
+        assert client.post("/v1/quotes", json=BALLOON | fields).status_code == 200
 
 
 def test_a_bad_idempotency_key(shared_api: Api) -> None:

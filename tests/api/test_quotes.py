@@ -84,3 +84,19 @@ def test_auto_and_goals(api: Api) -> None:
         odd = client.post("/v1/videos", json={**BALLOON, "min_quality": 1.5})
     assert (late.status_code, late.json()["error"]["param"]) == (400, "deadline_seconds")
     assert (odd.status_code, odd.json()["error"]["param"]) == (400, "min_quality")
+
+
+def test_a_model_that_no_worker_takes_up_is_refused(api: Api) -> None:
+    api.services.store.register_worker("worker-1", ["another"], "cpu")
+    with api.client() as client:
+        quote = client.post("/v1/quotes", json=BALLOON)
+        video = client.post("/v1/videos", json=BALLOON)
+    for answer in (quote, video):
+        assert (answer.status_code, answer.json()["error"]["param"]) == (400, "model")
+        assert "no worker runs 'toyworld' yet" in answer.json()["error"]["message"]
+
+
+def test_it_is_for_the_last_workers_device(api: Api) -> None:
+    api.services.store.register_worker("worker-1", ["toyworld"], "NVIDIA H200")
+    with api.client() as client:
+        assert client.post("/v1/quotes", json=BALLOON).json()["device"] == "NVIDIA H200"

@@ -139,6 +139,18 @@ def test_an_idempotency_key_makes_one_video(api: Api) -> None:
     assert plain.json()["id"] != first.json()["id"]
 
 
+def test_the_key_of_a_deleted_video_answers_as_the_video_does(api: Api) -> None:
+    with api.client() as client:
+        headers = {"Idempotency-Key": "order-18"}
+        path = f"/v1/videos/{client.post('/v1/videos', json=BALLOON, headers=headers).json()['id']}"
+        client.delete(path)
+        answers = [client.get(path), client.post("/v1/videos", json=BALLOON, headers=headers)]
+        videos = client.get("/v1/videos").json()["data"]
+    assert [(answer.status_code, answer.json()["error"]["code"]) for answer in answers] == [(404, "not_found")] * 2
+    assert answers[1].json()["error"]["param"] == "Idempotency-Key"
+    assert videos == []
+
+
 def test_limits_of_a_tenant(start: Start) -> None:
     api = start()
     store = api.services.store

@@ -30,19 +30,36 @@ def test_all_is_well(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_each_trouble_is_a_line_that_says_what_to_do(
-    tiny_configs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tiny_configs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tiny_configs / "presets" / "draft.toml").write_text("nonsense")
     monkeypatch.setenv("VIDEOSVC_DEVICE", "cuda:99")
     monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", "/none/ffmpeg")
     monkeypatch.setattr("videosvc.config.models.PACKAGE", tiny_configs)
     monkeypatch.setattr("videosvc.cli.doctor.FREE_GB", 1e9)
+    monkeypatch.setenv("VIDEOSVC_REDIS_URL", "redis://:hidden@127.0.0.1:1/0")
+    (tmp_path / "jobs.db").write_text("no database")
+    monkeypatch.setenv("VIDEOSVC_DATABASE_URL", f"sqlite:///{tmp_path / 'jobs.db'}")
     assert run(["doctor"]) == 1
     lines = capsys.readouterr().out.splitlines()
-    assert [line[:3] for line in lines] == ["ok ", *["fix"] * 5]
+    assert [line[:3] for line in lines] == ["ok ", *["fix"] * 7]
     for line, says in zip(
         lines[1:],
-        ("draft.toml", "there are auto, cpu", "install ffmpeg", "no folder", "make room"),
+        ("draft.toml", "there are auto, cpu", "install ffmpeg", "no folder", "REDIS_URL", "jobs.db", "make room"),
         strict=True,
     ):
         assert says in line
+        assert "hidden" not in line
+
+
+def test_the_redis_and_the_database_that_are_set(
+    redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("VIDEOSVC_REDIS_URL", redis_url)
+    monkeypatch.setenv("VIDEOSVC_DATA_DIR", str(tmp_path / "data" / "not" / "there"))
+    assert run(["doctor"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "ok    redis: that of VIDEOSVC_REDIS_URL answers" in lines
+    assert any(line.startswith("ok    database: `videosvc serve` makes ") for line in lines)
+    assert any(line.startswith("ok    disk: ") and str(tmp_path) in line for line in lines)
+    assert not (tmp_path / "data").exists()

@@ -68,6 +68,17 @@ def test_the_other_files_too(live: LiveConfig, source: Path, name: str) -> None:
     assert (live.folder / name).read_text() == before
 
 
+@pytest.mark.parametrize("name", ["models.toml", "devices.toml"])
+def test_a_file_that_is_gone_goes_on_serving(live: LiveConfig, source: Path, name: str, tmp_path: Path) -> None:
+    before = (live.folder / name).read_text()
+    (source / name).rename(tmp_path / name)
+    for _ in range(2):
+        assert live.refresh() == {name: f"{source / name}: is gone"}
+        assert (live.folder / name).read_text() == before
+    (tmp_path / name).rename(source / name)
+    assert not live.refresh()
+
+
 def test_a_broken_table_of_qualities_is_not_taken_over(live: LiveConfig, source: Path) -> None:
     table = source / "quality" / "toyworld.json"
     table.parent.mkdir(exist_ok=True)

@@ -2,13 +2,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sqlalchemy import NullPool, create_engine, select
 
 from videosvc_queue.job import Job, NewJob, Status
 from videosvc_queue.store import Store
+from videosvc_queue.tables import flows
 from videosvc_queue.tenants import TenantLimits
 from videosvc_queue.tiers import Tier
 
@@ -136,3 +140,19 @@ def test_jobs_run_in_the_order_that_ahead_foretells(
     foretold = sorted(waiting, key=lambda job: store.ahead(job).jobs)
     assert [store.ahead(job).jobs for job in foretold] == list(range(len(foretold)))
     assert [_run_next(store).id for _ in foretold] == [job.id for job in foretold]
+
+
+@pytest.mark.parametrize("give_up", ["cancel", "delete"])
+def test_the_share_of_cancelled_jobs_comes_back_whoever_submits_meanwhile(
+    store: Store, database_url: str, new_job: NewJobs, give_up: str
+) -> None:
+    def come_and_go(_: int) -> None:
+        for _ in range(4):
+            job, _ = store.submit(new_job(), LIMITS)
+            getattr(store, give_up)(job.id, job.tenant)
+
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(come_and_go, range(4)))
+    engine = create_engine(database_url, poolclass=NullPool)
+    with engine.connect() as sql:
+        assert sql.scalars(select(flows.c.finish_tag)).all() == [0.0]

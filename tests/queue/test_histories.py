@@ -58,9 +58,10 @@ class History:
             assert self.store.check(job_id, fence) is expected
             assert self.store.beat(job_id, fence, progress=cents) is expected
         elif action == "give_back":
-            assert self.store.give_back(job_id, fence) is held
+            then = Status.CANCELLED if job.cancel_requested else Status.QUEUED
+            assert self.store.give_back(job_id, fence) is (then if held else None)
             if held:
-                job.status = Status.CANCELLED if job.cancel_requested else Status.QUEUED
+                job.status = then
         elif action == "requeue":
             left = self.store.requeue(job_id, fence)
             assert (left is not None) is held

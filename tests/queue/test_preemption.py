@@ -73,6 +73,17 @@ def test_a_tenants_batch_makes_way_for_its_own(store: Store, new_job: NewJobs) -
     assert claim is not None and claim.job.tier is Tier.INTERACTIVE
 
 
+def test_a_tenant_with_many_jobs_parks_no_more_than_it_may_start(store: Store, new_job: NewJobs) -> None:
+    held = [start_batch(store, new_job, f"worker-{number}") for number in range(3)]
+    four = TenantLimits(max_concurrent=4)
+    for _ in range(3):
+        store.submit(new_job(tenant="bob"), four)
+        assert store.claim(ROUTES, "elsewhere") is not None
+    for _ in range(20):
+        store.submit(new_job(tenant="bob"), four)
+    assert [store.must_make_way(claim.job, ROUTES) for claim in held] == [False, False, True]
+
+
 @settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(batch=st.integers(1, 4), idle=st.integers(0, 2), interactive=st.integers(0, 6))
 def test_as_many_make_way_as_are_wanted(

@@ -157,6 +157,20 @@ def test_a_job_given_back_goes_on_elsewhere(store: Store, submit: Callable[..., 
     assert run(lambda job, context: DONE).attempts == 2
 
 
+def test_the_end_of_a_cancelled_job_that_is_given_back_is_told(
+    store: Store, bus: EventBus, submit: Callable[..., Job], run: Callable[..., Job]
+) -> None:
+    submit()
+
+    def handler(job: Job, context: Context) -> Outcome:
+        store.cancel(job.id, job.tenant)
+        raise GiveBack
+
+    job = run(handler)
+    assert job.status is Status.CANCELLED
+    assert [event.kind for event in bus.read(job.id)] == ["cancelled"]
+
+
 def test_a_job_given_back_often_may_still_raise(submit: Callable[..., Job], run: Callable[..., Job]) -> None:
     submit()
 

@@ -154,7 +154,7 @@ def test_a_cancelled_job_whose_worker_goes_is_not_run_again(store: Store, new_jo
     assert claim is not None
     store.cancel(new.id, "ann")
     if way == "give_back":
-        assert store.give_back(new.id, claim.fence)
+        assert store.give_back(new.id, claim.fence) is Status.CANCELLED
     else:
         assert store.requeue(new.id, claim.fence) is Status.CANCELLED
     job = store.get(new.id)

@@ -253,6 +253,22 @@ def test_a_lost_lease_stops_the_attempt_and_writes_nothing(
     assert not (settings.data_dir / "artifacts").exists()
 
 
+def test_a_worker_that_was_fenced_off_leaves_its_successors_checkpoint(
+    bench: Bench, handler: VideoHandler, quoted: Any, submitted: Any, checkpoints: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attempt, "STEP_S", 0.0)  # saved at every step
+    job = submitted(quoted())
+    path = checkpoints / f"{job.id}.safetensors"
+
+    def lose() -> None:
+        bench.store.requeue(job.id, fence=1)
+        path.write_bytes(b"the successor's")
+
+    bench.on("progress", 2, lose)
+    assert bench.run(handler).status is Status.QUEUED
+    assert path.read_bytes() == b"the successor's"
+
+
 def test_out_of_memory_fails_that_job_and_the_worker_stays(
     bench: Bench, handler: VideoHandler, quoted: Any, submitted: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi_offline import FastAPIOffline
 
@@ -13,6 +13,7 @@ from videosvc import __version__
 from videosvc.api import catalog, content, events, health, page, quotes, usage, videos
 from videosvc.api.errors import add_error_handlers
 from videosvc.api.metrics import CountRequests
+from videosvc.api.query import known_query
 from videosvc.api.services import Services
 from videosvc_queue.fanout import Fanout
 
@@ -44,7 +45,7 @@ def create_app(services: Services, tickers: Sequence[AbstractContextManager[obje
     )
     app.state.services = services
     for router in ROUTERS:
-        app.include_router(router)
+        app.include_router(router, dependencies=[Depends(known_query)])
     page.add_page(app)
     add_error_handlers(app)
     app.add_middleware(CountRequests, metrics=services.metrics)

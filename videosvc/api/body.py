@@ -69,7 +69,7 @@ async def _read(request: Request, max_bytes: int) -> bytes:
 
 def _parse_json(data: bytes) -> Body:
     try:
-        fields = json.loads(data.decode("utf-8"))
+        fields = json.loads(data.decode("utf-8"), object_pairs_hook=_object)
     except UnicodeDecodeError as error:
         raise invalid("body", "must be UTF-8 text") from error
     except RecursionError as error:
@@ -79,6 +79,14 @@ def _parse_json(data: bytes) -> Body:
     if not isinstance(fields, dict):
         raise invalid("body", "must be a JSON object")
     return Body(fields, {})
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        twice = next(key for index, (key, _) in enumerate(pairs) if key in dict(pairs[:index]))
+        raise invalid("body" if BAD_CHARACTER.search(twice) else twice, "is there twice")
+    return fields
 
 
 def _parse_form(data: bytes, boundary: bytes | None) -> Body:

@@ -19,6 +19,7 @@ def list_models(tenant: Tenant, services: Here) -> Response:
     """The models, with what each can be asked for."""
     services.config.refresh()
     folder = services.config.folder
+    entries = load_models(folder).values()
     changed = int((folder / "models.toml").stat().st_mtime)
     models = [
         {
@@ -37,7 +38,7 @@ def list_models(tenant: Tenant, services: Here) -> Response:
             "seconds": entry.defaults.seconds,
             "max_seconds": entry.max_seconds,
         }
-        for entry in load_models(folder).values()
+        for entry in entries
     ]
     return JSONResponse({"object": "list", "data": models})
 

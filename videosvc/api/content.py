@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import time
 from typing import Annotated, Any, Literal
@@ -9,11 +10,13 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Header
 from fastapi.responses import Response, StreamingResponse
 
-from videosvc.api.errors import ApiError
+from videosvc.api.errors import ApiError, unavailable
 from videosvc.api.schemas import ERRORS
 from videosvc.api.services import Here
 from videosvc.api.videos import Tenant, find
 from videosvc_queue.job import Job, Status
+
+log = logging.getLogger(__name__)
 
 router = APIRouter(prefix="/v1", tags=["content"], responses=ERRORS)
 
@@ -52,6 +55,9 @@ def download_content(
         pieces = services.artifacts.open(artifact["key"], start, end)
     except FileNotFoundError as error:
         raise _expired() from error
+    except OSError as error:
+        log.error("artifact store: %s", error)
+        raise unavailable("the place where clips are kept does not answer; try again") from error
     suffix = str(artifact["key"]).rpartition(".")[2]
     headers |= {
         "Content-Length": str(end - start),

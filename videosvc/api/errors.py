@@ -20,6 +20,7 @@ from starlette.types import ExceptionHandler
 
 from videosvc.errors import CapTooLow, ConfigError, UnknownModel, UnknownPreset, UserError
 from videosvc_queue.errors import IdempotencyConflict, QueueFull, QuotaExceeded
+from videosvc_queue.submit import JobDeleted
 
 log = logging.getLogger(__name__)
 
@@ -111,6 +112,8 @@ def as_api_error(error: Exception) -> ApiError:
             return ApiError(429, "quota_exceeded", str(error), retry_after_s=error.retry_after_s)
         case IdempotencyConflict():
             return ApiError(422, "idempotency_conflict", str(error), "Idempotency-Key")
+        case JobDeleted():
+            return ApiError(404, "not_found", f"{error}; a new video takes a new key", "Idempotency-Key")
         case DBAPIError() | PoolTimeout():
             return unavailable("the database does not answer; try again")
         case RedisError():
@@ -131,8 +134,8 @@ def _invalid_parameter(error: RequestValidationError) -> ApiError:
     return invalid(param, f"{reprlib.repr(problem.get('input'))}: {reason}")
 
 
-HANDLED = (ApiError, UserError, QueueFull, QuotaExceeded, IdempotencyConflict, DBAPIError, PoolTimeout, RedisError,
-           RequestValidationError, HTTPException, Exception)  # fmt: skip
+HANDLED = (ApiError, UserError, QueueFull, QuotaExceeded, IdempotencyConflict, JobDeleted, DBAPIError, PoolTimeout,
+           RedisError, RequestValidationError, HTTPException, Exception)  # fmt: skip
 
 
 def add_error_handlers(app: FastAPI) -> None:

@@ -1,11 +1,15 @@
-"""Which device a quote is for: the one that works on jobs now."""
+"""Which device a quote is for, and which models are worked on: what the workers say."""
 
 from __future__ import annotations
 
+import math
 import time
 
+from videosvc.api.errors import unavailable
 from videosvc.config.reload import LiveConfig
 from videosvc.config.settings import Settings
+from videosvc.engine.loading import NVIDIA_DRIVER
+from videosvc.errors import UserError
 from videosvc.pricing.planner import Planner
 from videosvc_queue.store import Store
 
@@ -20,17 +24,35 @@ class Planners:
         self._settings = settings
         self._store = store
         self._planners: dict[str, Planner] = {}
-        self._device = "cpu"
+        # Until the first worker was heard of: here a CPU's, unless there is a GPU whose worker still loads its model.
+        self._device = None if NVIDIA_DRIVER.exists() else "cpu"
+        self._routes: frozenset[str] = frozenset()
         self._looked_at = float("-inf")
 
     def current(self) -> Planner:
-        """For the device of the workers; while there are none, of the last ones."""
+        """For the device of the workers; while there are none, of the last ones. Raises ApiError 503."""
         self._config.refresh()  # an edit counts from the next job on
-        now = time.monotonic()
-        if now - self._looked_at > KNOWN_FOR_S:
-            self._looked_at = now
-            # In a mixed fleet the first by name, so that replicas quote alike.
-            self._device = min((worker.device for worker in self._store.live_workers()), default=self._device)
+        self._look()
+        if self._device is None:
+            raise unavailable("no worker was heard of yet, so there is no device to price for; try again")
         if self._device not in self._planners:
             self._planners[self._device] = Planner(self._config.folder, self._settings, self._device)
         return self._planners[self._device]
+
+    def require_worker(self, model: str) -> None:
+        """Raises UserError if there are workers, and none of them takes this model: its jobs would wait for ever."""
+        self._look()
+        if self._routes and model not in self._routes:
+            message = f"model: no worker runs {model!r} yet; a worker takes up models.toml when it starts"
+            raise UserError(message, param="model")
+
+    def _look(self) -> None:
+        now = time.monotonic()
+        if now - self._looked_at <= KNOWN_FOR_S:
+            return
+        self._looked_at = now
+        live = self._store.live_workers()
+        self._routes = frozenset(route for worker in live for route in worker.routes)
+        known = live or self._store.live_workers(within_s=math.inf)
+        # In a mixed fleet the first by name, so that replicas quote alike.
+        self._device = min((worker.device for worker in known), default=self._device)

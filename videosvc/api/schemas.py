@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 from pydantic.config import JsonDict
 
 from videosvc.config.request import Request
@@ -13,6 +13,17 @@ from videosvc.pricing.goal import Goal
 
 Tier = Literal["interactive", "batch"]
 Key = Annotated[str, StringConstraints(min_length=1, max_length=64)]
+
+
+def _no_boolean(value: object) -> object:
+    """Text may stand for a number, as the OpenAI SDK sends it; pydantic would take true for 1 as well."""
+    if isinstance(value, bool):
+        raise ValueError("must be a number")
+    return value
+
+
+Real = Annotated[float, BeforeValidator(_no_boolean)]
+Whole = Annotated[int, BeforeValidator(_no_boolean)]
 
 EXAMPLE_PLAN: JsonDict = {
     "size": "64x64", "fps": 8, "frames": 16, "seconds": 2.0, "steps": 4, "sampler": "flow_map", "weights": "native",
@@ -46,18 +57,18 @@ class VideoRequest(BaseModel):
     prompt: str = Field(description="what the clip shows")
     model: str | None = Field(None, description="a model of GET /v1/models, or auto: whichever does it cheapest")
     preset: str | None = Field(None, description="a preset of GET /v1/presets")
-    seconds: float | None = Field(None, description="the clip's length; may be text, as the OpenAI SDK sends it")
+    seconds: Real | None = Field(None, description="the clip's length; may be text, as the OpenAI SDK sends it")
     size: str | None = Field(None, description="WIDTHxHEIGHT in pixels", examples=["64x64"])
-    fps: int | None = Field(None, description="frames a second")
-    seed: int | None = Field(None, description="the same seed gives the same clip; drawn if not given")
+    fps: Whole | None = Field(None, description="frames a second")
+    seed: Whole | None = Field(None, description="the same seed gives the same clip; drawn if not given")
     negative_prompt: str | None = Field(None, description="what the clip must not show")
-    max_cost_usd: float | None = Field(None, description="the most that the job may be charged")
-    max_compute_seconds: float | None = Field(None, description="the most compute that the job may take")
+    max_cost_usd: Real | None = Field(None, description="the most that the job may be charged")
+    max_compute_seconds: Real | None = Field(None, description="the most compute that the job may take")
     on_cap: Literal["degrade", "reject"] = Field("degrade", description="what to do if the caps are too low for it")
-    min_quality: float | None = Field(
+    min_quality: Real | None = Field(
         None, description="from 0 to 1, as measured: the cheapest plan that is expected to reach it will do"
     )
-    deadline_seconds: float | None = Field(None, description="to be done in so many seconds, or refused")
+    deadline_seconds: Real | None = Field(None, description="to be done in so many seconds, or refused")
     tier: Tier = Field("interactive", description="batch is cheaper and may wait")
     webhook_url: Annotated[str, StringConstraints(max_length=2000, pattern=r"^https?://[^\s]+$")] | None = Field(
         None, description="told of the end by a signed POST (Standard Webhooks)"

@@ -43,6 +43,7 @@ def plan(services: Services, caller: Caller, request: VideoRequest) -> Quote:
         tier = Tier(request.tier)
 
         def wait_s(model: str) -> float:
+            services.planners.require_worker(model)
             return services.store.ahead_of_next(caller.tenant, model, tier).wait_s
 
         return services.planners.current().quote(request.request(), request.cap(), request.tier, request.goal(), wait_s)

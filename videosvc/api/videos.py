@@ -85,9 +85,10 @@ def retrieve_video(video_id: str, tenant: Tenant, services: Here) -> Response:
 def delete_video(video_id: str, tenant: Tenant, services: Here) -> Response:
     """Cancel it if it is not done yet, and remove it and its content."""
     before = find(services, tenant, video_id)
-    if services.store.delete(video_id, tenant.tenant) is None:
+    job = services.store.delete(video_id, tenant.tenant)
+    if job is None:
         raise not_found(video_id)
-    _tell_of_cancel(services, before)
+    _tell_of_cancel(services, before, job)
     return JSONResponse({"id": video_id, "object": "video.deleted", "deleted": True})
 
 
@@ -99,8 +100,7 @@ def cancel_video(video_id: str, tenant: Tenant, services: Here) -> Response:
         job = services.store.cancel(video_id, tenant.tenant)
     except LookupError as error:
         raise not_found(video_id) from error
-    if job.status is Status.CANCELLED:
-        _tell_of_cancel(services, before)
+    _tell_of_cancel(services, before, job)
     return _answer(services, job)
 
 
@@ -120,7 +120,8 @@ def _answer(services: Services, job: Job, headers: dict[str, str] | None = None)
     return JSONResponse(video_object(job, ahead), headers=headers)
 
 
-def _tell_of_cancel(services: Services, before: Job) -> None:
-    """A running job's worker tells of its end; a queued one has none."""
-    if before.status is Status.QUEUED:
+def _tell_of_cancel(services: Services, before: Job, job: Job) -> None:
+    """A running job's worker tells of its end; a queued one has none. One that ran a moment ago may be either: told
+    twice is told."""
+    if job.status is Status.CANCELLED and not before.status.terminal:
         services.bus.publish(before.id, "cancelled", {})

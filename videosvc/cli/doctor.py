@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable
+from contextlib import closing
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from videosvc.config.settings import config_dir, load_settings
 from videosvc.engine.loading import pick_device
 from videosvc.errors import ModelError, UserError
 
-PACKAGES = ("torch", "diffusers", "transformers", "accelerate", "safetensors", "numpy")
+PACKAGES = ("torch", "diffusers", "transformers", "accelerate", "safetensors", "numpy", "fastapi", "celery", "redis")
 FREE_GB = 1.0  # a clip takes far less; below this, logs, caches and temporary files of others begin to fail
 
 
@@ -97,9 +98,51 @@ def _bundled_models() -> str:
     )
 
 
+def _redis() -> str:
+    from redis import RedisError
+
+    from videosvc_queue.events import EventBus
+    from videosvc_queue.redis_server import RedisServerError, find_server
+
+    url = load_settings(config_dir()).redis_url
+    if url is None:
+        try:
+            return f"`videosvc serve` starts its own, {find_server()}"
+        except RedisServerError as error:
+            raise UserError(str(error)) from error
+    try:
+        with closing(EventBus(url)) as bus:
+            bus.ping()
+    except (RedisError, ValueError) as error:  # the URL may hold a password: it is not shown
+        raise UserError(f"does not answer ({error}): start it, or set VIDEOSVC_REDIS_URL right") from error
+    return "that of VIDEOSVC_REDIS_URL answers"
+
+
+def _database() -> str:
+    from sqlalchemy import make_url
+    from sqlalchemy.exc import SQLAlchemyError
+
+    from videosvc_queue.store import Store
+
+    url = make_url(load_settings(config_dir()).database_url)
+    if url.drivername == "sqlite" and not Path(url.database or "").exists():
+        return f"`videosvc serve` makes {url.database}"
+    shown = url.render_as_string(hide_password=True)
+    try:
+        with Store(url.render_as_string(hide_password=False)) as store:
+            store.ping()
+    except (SQLAlchemyError, ImportError) as error:
+        problem = f"{shown} does not answer ({str(error).splitlines()[0]})"
+        message = f"{problem}: start it, run `videosvc serve` once, or set VIDEOSVC_DATABASE_URL right"
+        raise UserError(message) from error
+    return f"{shown} answers"
+
+
 def _disk() -> str:
+    data_dir = load_settings(config_dir()).data_dir
+    data_place = next(place for place in (data_dir, *data_dir.parents) if place.exists())
     places = {
-        str(place): shutil.disk_usage(place).free / 1e9 for place in (Path.cwd(), tempfile.gettempdir())
+        str(place): shutil.disk_usage(place).free / 1e9 for place in (Path.cwd(), tempfile.gettempdir(), data_place)
     }
     for place, free in places.items():
         if free < FREE_GB:
@@ -113,5 +156,7 @@ CHECKS: dict[str, Callable[[], str]] = {
     "device": _device,
     "ffmpeg": _ffmpeg,
     "bundled model": _bundled_models,
+    "redis": _redis,
+    "database": _database,
     "disk": _disk,
 }

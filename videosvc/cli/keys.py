@@ -44,14 +44,14 @@ def create(
     from videosvc_queue.tenants import TenantLimits
 
     with _store() as store:
-        if given:
-            known = store.tenant(tenant)
-            before = TenantLimits() if known is None else known.limits
-            try:
+        try:
+            if given:
+                known = store.tenant(tenant)
+                before = TenantLimits() if known is None else known.limits
                 store.upsert_tenant(tenant, replace(before, **given))
-            except ValueError as error:
-                raise UserError(str(error), param=str(error).partition(":")[0]) from error
-        secret, row = store.create_key(tenant, name)
+            secret, row = store.create_key(tenant, name)
+        except ValueError as error:
+            raise UserError(str(error), param=str(error).partition(":")[0]) from error
     typer.echo(f"{row.id} for tenant {tenant}; it is shown this once:", err=True)
     typer.echo(secret)
 

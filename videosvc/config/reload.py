@@ -20,6 +20,7 @@ from videosvc.errors import ConfigError
 log = logging.getLogger(__name__)
 
 PATTERNS = ("models.toml", "devices.toml", "presets/*.toml", "quality/*.json")
+NOT_REMOVED = ("models.toml", "devices.toml")  # editors move a file away before they write it anew
 
 
 class LiveConfig:
@@ -44,9 +45,12 @@ class LiveConfig:
         with self._lock:
             present = {str(path.relative_to(self._source)): path for path in self._files()}
             for name in self._seen.keys() - present.keys():
-                (self.folder / name).unlink(missing_ok=True)
                 del self._seen[name]
-                self._problems.pop(name, None)
+                if name in NOT_REMOVED:
+                    self._tell(name, f"{self._source / name}: is gone")
+                else:
+                    (self.folder / name).unlink(missing_ok=True)
+                    self._problems.pop(name, None)
             for name, path in present.items():
                 try:
                     state = path.stat()
@@ -71,13 +75,15 @@ class LiveConfig:
                 candidate.write_bytes(path.read_bytes())
                 _check(candidate)
             except (ConfigError, OSError) as error:
-                message = str(error).replace(trial, str(path.parent))
-                self._problems[name] = message
-                log.error("%s; what was there before goes on serving", message)
+                self._tell(name, str(error).replace(trial, str(path.parent)))
                 return
             os.replace(candidate, kept)
         if self._problems.pop(name, None):
             log.info("%s is right again", path)
+
+    def _tell(self, name: str, problem: str) -> None:
+        self._problems[name] = problem
+        log.error("%s; what was there before goes on serving", problem)
 
 
 def _check(path: Path) -> None:

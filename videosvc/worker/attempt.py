@@ -63,8 +63,8 @@ class Attempt:
                     if isinstance(event, Done):
                         return event.receipt
                     self._tell(event)
+                    self._go_on(event)  # first: a worker that was fenced off must not save over its successor's
                     self._save_if(CHUNK_S if isinstance(event, ChunkDone) else STEP_S)
-                    self._go_on(event)
         except MakeWay:
             self._save_if(0.0)
             raise GiveBack(wasted_s=self._unsaved_s) from None

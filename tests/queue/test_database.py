@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from urllib.parse import quote
+
+import psycopg
+import pytest
+from sqlalchemy import make_url
+from sqlalchemy.exc import OperationalError
+
+from eventually import eventually
+from videosvc_queue.store import Store
+
+
+def hasty(url: str) -> str:
+    """What a URL says itself goes before the service's own."""
+    return f"{url}&options={quote('-c lock_timeout=50ms')}"
+
+
+def conninfo(url: str) -> str:
+    parts = make_url(url)
+    return f"host={parts.query['host']} user={parts.username} dbname={parts.database}"
+
+
+def test_a_lock_that_stays_is_an_error(migrated_postgres_url: str) -> None:
+    with psycopg.connect(conninfo(migrated_postgres_url)) as other, Store(hasty(migrated_postgres_url)) as store:
+        other.execute("LOCK TABLE tenants")
+        with pytest.raises(OperationalError, match="lock timeout"):
+            store.tenant("ann")
+        other.rollback()
+        assert store.tenant("ann") is None
+
+
+def test_migrations_wait_for_each_other(postgres_url: str) -> None:
+    with (
+        psycopg.connect(conninfo(postgres_url)) as other,
+        ThreadPoolExecutor(1) as thread,
+        Store(hasty(postgres_url)) as store,
+    ):
+        other.execute("SELECT pg_advisory_xact_lock(hashtext('migrate'))")
+        migration = thread.submit(store.migrate)
+        waiting = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND now() - query_start > '0.2 s'"
+        with psycopg.connect(conninfo(postgres_url), autocommit=True) as watcher:
+            eventually(lambda: migration.done() or watcher.execute(waiting).fetchone())
+        other.rollback()
+        migration.result()
+        store.ping()
