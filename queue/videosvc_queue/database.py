@@ -16,7 +16,8 @@ from alembic.config import Config
 from sqlalchemy import URL, Connection, Engine, Table, create_engine, event, func, make_url, select, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.pool import ConnectionPoolEntry
+from sqlalchemy.exc import DisconnectionError
+from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
 POOL = {"pool_size": 50, "max_overflow": 0}  # SQLite's; the HTTP server's threads are 40
 # PostgreSQL takes 100 in all unless told otherwise, from every replica and worker: a thread may wait for its turn.
@@ -31,6 +32,7 @@ POSTGRES_CONNECT: Mapping[str, str | int] = {
     "keepalives_count": 3,
     "tcp_user_timeout": 15_000,  # ms
 }
+IDLE_S = 1.0  # a connection that rested longer is asked whether it lives
 POSTGRES_OPTIONS = "-c lock_timeout=5s -c statement_timeout=30s"
 
 
@@ -45,6 +47,8 @@ class Database:
         self._clock = clock
         self._engine = _engine(make_url(url))
         self._is_sqlite = self._engine.dialect.name == "sqlite"
+        # On PostgreSQL a read needs no transaction around it: BEGIN and ROLLBACK would be two more round trips.
+        self._reader = self._engine if self._is_sqlite else self._engine.execution_options(isolation_level="AUTOCOMMIT")
         self._writer = threading.Lock()
 
     def __enter__(self) -> Self:
@@ -73,7 +77,7 @@ class Database:
 
     @contextmanager
     def _read(self) -> Iterator[Connection]:
-        with self._engine.connect() as sql:
+        with self._reader.connect() as sql:
             yield sql
 
     @contextmanager
@@ -117,12 +121,32 @@ def _engine(url: URL) -> Engine:
         given = url.normalized_query
         connect = {name: value for name, value in POSTGRES_CONNECT.items() if name not in given}
         connect["options"] = " ".join((POSTGRES_OPTIONS, *given.get("options", ())))
-        # Asked first whether it lives: the server may have been restarted.
-        return create_engine(url, json_serializer=dumps, pool_pre_ping=True, connect_args=connect, **POSTGRES_POOL)
+        engine = create_engine(url, json_serializer=dumps, connect_args=connect, **POSTGRES_POOL)
+        event.listen(engine, "checkin", _note_use)
+        event.listen(engine, "checkout", _ask_if_idle)
+        return engine
     engine = create_engine(url, json_serializer=dumps, **POOL)
     event.listen(engine, "connect", _set_up_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine
+
+
+def _note_use(connection: DBAPIConnection | None, record: ConnectionPoolEntry) -> None:
+    record.info["used_at"] = time.monotonic()
+
+
+def _ask_if_idle(connection: DBAPIConnection, record: ConnectionPoolEntry, _: PoolProxiedConnection) -> None:
+    """A server that was restarted has forgotten its connections. One used just now need not be asked, so that
+    under load no query is two. Raises DisconnectionError, at which the pool opens another."""
+    if time.monotonic() - record.info.get("used_at", float("inf")) < IDLE_S:
+        return
+    try:
+        cursor = connection.cursor()
+        cursor.execute("SELECT 1")
+        cursor.close()
+        connection.rollback()
+    except Exception as error:
+        raise DisconnectionError from error
 
 
 def _set_up_sqlite(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:

@@ -9,6 +9,7 @@ from sqlalchemy import make_url
 from sqlalchemy.exc import OperationalError
 
 from eventually import eventually
+from videosvc_queue import database
 from videosvc_queue.store import Store
 
 
@@ -44,4 +45,19 @@ def test_migrations_wait_for_each_other(postgres_url: str) -> None:
             eventually(lambda: migration.done() or watcher.execute(waiting).fetchone())
         other.rollback()
         migration.result()
+        store.ping()
+
+
+def test_a_connection_that_died_while_it_rested_is_replaced(
+    migrated_postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "IDLE_S", 0.0)  # every rest is a long one
+    with Store(migrated_postgres_url) as store:
+        store.ping()
+        with psycopg.connect(conninfo(migrated_postgres_url), autocommit=True) as other:
+            ended = other.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() "
+                "AND datname = current_database()"
+            ).fetchall()
+        assert ended
         store.ping()

@@ -26,7 +26,7 @@ from videosvc.families.far_forward import TIME_SCALE, FarForward
 
 BATCH_TOKENS = 1536  # noisy tokens a step, whatever the clips' size
 SIZE_WEIGHTS = {64: 6, 96: 2, 128: 1}
-SMALL_ONLY = 0.83  # of the budget: where things go is learnt at the smallest size first, then carried over
+SMALL_ONLY = 0.87  # of the budget: where things go is learnt at the smallest size first, then carried over
 OPENING_SHARE = 0.8  # of the batches: a chunk that follows one is the easier half, and twice the work
 THING_WEIGHT = 4.0
 CAPTION_DROPOUT = 0.1
