@@ -47,7 +47,7 @@ class Database:
         self._clock = clock
         self._engine = _engine(make_url(url))
         self._is_sqlite = self._engine.dialect.name == "sqlite"
-        # On PostgreSQL a read needs no transaction around it: BEGIN and ROLLBACK would be two more round trips.
+        # A read needs no transaction around it: on PostgreSQL BEGIN and ROLLBACK would be two more round trips.
         self._reader = self._engine if self._is_sqlite else self._engine.execution_options(isolation_level="AUTOCOMMIT")
         self._writer = threading.Lock()
 
@@ -164,5 +164,3 @@ def _begin_sqlite(sql: Connection) -> None:
         # FULL syncs at every commit: a charge survives a power cut. NORMAL leaves that to the next FULL one.
         sql.exec_driver_sql(f"PRAGMA synchronous = {'FULL' if options['durable'] else 'NORMAL'}")
         sql.exec_driver_sql("BEGIN IMMEDIATE")  # a read that turns into a write could not wait for its turn
-    else:
-        sql.exec_driver_sql("BEGIN")
