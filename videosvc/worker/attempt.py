@@ -97,7 +97,7 @@ class Attempt:
                 self._context.publish("plan", {"plan": plan})
             case StepDone():
                 self._newest = event.checkpoint
-                self._further = True
+                self._further = self._percent(event) > self._job.progress
                 self._steps = (event.step, event.steps)
                 self._publish_progress(event)
                 self._publish_preview(event)
