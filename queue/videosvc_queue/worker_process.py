@@ -19,10 +19,10 @@ from celery.worker import state
 from kombu.exceptions import OperationalError
 from sqlalchemy.exc import SQLAlchemyError
 
-from videosvc_queue.background_bus import BackgroundBus
 from videosvc_queue.celery_app import RING, make_celery, queue_name, ring, silent_routes
 from videosvc_queue.context import Context
 from videosvc_queue.drain import Drain
+from videosvc_queue.events import EventBus
 from videosvc_queue.job import Job
 from videosvc_queue.runner import BEAT_S, Handler, Outcome, run_one
 from videosvc_queue.store import Store
@@ -103,7 +103,7 @@ class Child:
             raise
         options = self._options
         self._store = Store(options.database_url)
-        self._bus = BackgroundBus(options.redis_url)
+        self._bus = EventBus(options.redis_url)
         self._celery = make_celery(options.redis_url)
         Ticker("register", self._register, REGISTER_S).__enter__()  # until the process ends
 
@@ -118,7 +118,6 @@ class Child:
                 self._store, self._bus, self._within_limit, options.routes, options.name,
                 drain=drain, beat_s=options.beat_s,
             )  # fmt: skip
-            self._bus.flush()  # the process may be about to end
             if job is not None and not drain.requested:
                 self._ring_on()
         finally:

@@ -4,7 +4,6 @@ import asyncio
 import logging
 import signal
 from collections.abc import AsyncIterator, Coroutine, Iterator
-from contextlib import closing
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,7 +11,6 @@ import psutil
 import pytest
 import redis
 
-from videosvc_queue.background_bus import BackgroundBus
 from videosvc_queue.events import MAX_EVENTS, Event, EventBus
 from videosvc_queue.fanout import READERS, Fanout
 from videosvc_queue.redis_server import EmbeddedRedis
@@ -177,14 +175,3 @@ def test_a_follower_lives_through_a_restart_of_redis(tmp_path: Path) -> None:
         bus = EventBus(server.url)
         assert run(follow(server, bus)).kind == "completed"
         bus.close()
-
-
-def test_what_is_written_in_the_background_comes_in_order(redis_url: str) -> None:
-    with closing(BackgroundBus(redis_url)) as bus:
-        for number in range(50):
-            bus.publish("job-background", "progress", {"progress": number})
-        bus.flush()
-        assert [event.data["progress"] for event in bus.read("job-background")] == list(range(50))
-        bus.publish("job-background", "completed", {})
-    with closing(EventBus(redis_url)) as other:  # closing waited for it
-        assert kinds(other.read("job-background"))[-1] == "completed"
