@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from bench.report import Samples
 from tests.stock_pipeline import Job, Made, ours, stock
+from videosvc.bench.measure import Samples
 from videosvc.families.anyflow_far import AnyFlowFAR
 
 if TYPE_CHECKING:

@@ -20,10 +20,11 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from bench.levers import Made, Scores
-from bench.machine import describe
-from bench.report import Measure, Samples, write_json
+from bench.levers import Scores
+from bench.report import write_json
 from training.toyworld.evaluate import FRAMES, SEED, held_out_scenes
+from videosvc.bench.machine import describe
+from videosvc.bench.measure import Measure, Samples
 from videosvc.config.models import load_model
 from videosvc.config.settings import config_dir, load_settings
 from videosvc.engine.loading import pick_device
@@ -38,9 +39,10 @@ Run = Callable[[Denoiser, SamplerState], Iterator[SamplerState]]
 
 
 @dataclass
-class Drafted(Made):
+class Drafted:
     """One clip, and how each of its chunks came about."""
 
+    frames: list[Tensor] = field(default_factory=list)  # (T, H, W, 3) uint8 of each chunk
     forwards: list[int] = field(default_factory=list)
     accepted: list[bool] = field(default_factory=list)
     apart: list[float] = field(default_factory=list)  # the first two velocities, relative to the first
@@ -109,7 +111,7 @@ def main(words: Sequence[str] | None = None) -> None:
     for number, (scene, prompt) in enumerate(held_out_scenes(arguments.clips, SEED)):
         made = {name: make(family, run, prompt, SEED + number, arguments.size) for name, run in runs.items()}
         measure(made, samples)
-        scores.add(made, scene)
+        scores.add({name: torch.cat(clip.frames)[:FRAMES] for name, clip in made.items()}, scene)
     means = {name: sum(values) / len(values) for (name, unit), values in samples.items()}
     measures = [Measure(name, unit, tuple(values)) for (name, unit), values in samples.items()]
     about = {

@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from bench.against_stock import JOB, MANY_STEPS, against_stock, many_steps_for_scale
-from bench.machine import describe
 from bench.processes import cold_generate_seconds, generate_peak_mib, import_seconds
-from bench.report import Measure, Samples, print_table, write_json
-from tests.stock_pipeline import open_stock
+from bench.report import print_table, write_json
+from videosvc.bench.machine import describe
+from videosvc.bench.measure import Measure, Samples
+from videosvc.bench.stock import open_stock
 from videosvc.config.models import load_model
 from videosvc.config.request import Request, resolve_plan
 from videosvc.config.settings import config_dir, load_settings
@@ -104,7 +105,7 @@ def main(words: Sequence[str] | None = None) -> None:
     entry = load_model(configs, load_settings(configs).model)
     engine = open_engine(entry, "cpu")
     with tempfile.TemporaryDirectory() as folder:
-        measures = measure(engine, open_stock(entry.folder()), arguments.rounds, Path(folder))
+        measures = measure(engine, open_stock(entry.folder(), engine.family.device), arguments.rounds, Path(folder))
     print_table(f"{entry.name} on {machine['cpu']}, {machine['threads']} threads", measures)
     about = {
         "bench": "generate",

@@ -15,8 +15,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from bench.machine import describe
-from bench.report import Measure, print_table, write_json
+from bench.report import print_table, write_json
+from videosvc.bench.machine import describe
+from videosvc.bench.measure import Measure
 from videosvc.config.models import ModelEntry, load_model
 from videosvc.config.request import Request, resolve_plan
 from videosvc.config.settings import Settings, config_dir, load_settings

@@ -20,11 +20,12 @@ import aiohttp
 import numpy as np
 
 from bench.load import latencies
-from bench.machine import describe
-from bench.report import Measure, Samples, print_table, write_json
+from bench.report import print_table, write_json
 from tests.servers import new_database, running_postgres
 from tests.serving import Service, serving
 from videosvc.api.auth import OPEN_TENANT
+from videosvc.bench.machine import describe
+from videosvc.bench.measure import Measure, Samples
 from videosvc_queue.store import Store
 from videosvc_queue.tenants import TenantLimits
 

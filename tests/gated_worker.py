@@ -1,6 +1,8 @@
 """A worker for tests, run as a process: its jobs last until a gate opens, and the payload says how they behave.
 
     python gated_worker.py DATABASE_URL REDIS_URL NAME DRAIN_S ROUTE…
+
+With a route `company` it runs up to three jobs at once whose payloads have the same `company`.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Sequence
 from decimal import Decimal
 from pathlib import Path
 
@@ -43,10 +46,20 @@ def handle(job: Job, context: Context) -> Outcome:
     return Outcome(Status.COMPLETED, Decimal("0.01"), 1.5, {"attempt": context.attempt, "worker": os.getpid()})
 
 
+class Company:
+    most = 3
+
+    def __call__(self, job: Job, context: Context) -> Outcome:
+        return handle(job, context)
+
+    def joins(self, running: Sequence[Job], job: Job) -> bool:
+        return {one.payload.get("company") for one in (job, *running)} == {"friends"}
+
+
 def make_handler() -> Handler:
     if "broken" in sys.argv:
         raise ValueError("this model is damaged")
-    return handle
+    return Company() if "company" in sys.argv else handle
 
 
 if __name__ == "__main__":

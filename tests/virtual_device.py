@@ -54,6 +54,7 @@ class VirtualFamily(Family):
     """Makes black frames."""
 
     device, dtype, model_hash, shift, weights = torch.device("cpu"), torch.float32, "virtual", 1.0, "native"
+    compiled = False
 
     def __init__(self, clock: Clock, rates: Rates, spec: LatentSpec, window_chunks: int = 1) -> None:
         self.clock, self.rates, self.spec, self.window_chunks = clock, rates, spec, window_chunks

@@ -1,5 +1,6 @@
 """Tensor building blocks: they know shapes and numbers, not models, jobs or video."""
 
+from videosvc_kernels.bfloat16 import bfloat16_refusal
 from videosvc_kernels.cache_codec import CacheCodec, Int4Codec, Int8Codec, NativeCodec
 from videosvc_kernels.conv3d import use_onednn
 from videosvc_kernels.fp8_linear import Fp8Linear, fp8_product_refusal
@@ -21,6 +22,7 @@ __all__ = [
     "NativeCodec",
     "Rotation",
     "Sensitivity",
+    "bfloat16_refusal",
     "blend",
     "fp8_product_refusal",
     "int8_refusal",

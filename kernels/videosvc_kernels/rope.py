@@ -7,6 +7,7 @@ RoFormer, arXiv 2104.09864; the three-axis split is Wan's.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -15,7 +16,7 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True)
 class Rotation:
-    """Cosines and sines of a run of tokens, each `(L, D/2)` float32."""
+    """Cosines and sines of a run of tokens, each `(L, D/2)` float32; `(B, 1, L, D/2)` if each row has its own."""
 
     cos: Tensor
     sin: Tensor
@@ -55,6 +56,12 @@ class Rotation:
             dim=-1,
         ).flatten(0, 2)
         return Rotation(angles.cos().float().to(device), angles.sin().float().to(device))
+
+    @staticmethod
+    def of_rows(rotations: Sequence[Rotation]) -> Rotation:
+        """One row's each, all of as many tokens, for a batch of them."""
+        cos, sin = (torch.stack(rows)[:, None] for rows in zip(*((r.cos, r.sin) for r in rotations), strict=True))
+        return Rotation(cos, sin)
 
 
 def _angles(count: int, positions: list[float], theta: float) -> Tensor:

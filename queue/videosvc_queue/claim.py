@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import ColumnElement, Select, func, select
 
 from videosvc_queue.database import Database
 from videosvc_queue.fair_share import FAIR_ORDER, advance
-from videosvc_queue.job import Claim, Status
+from videosvc_queue.job import Claim, Job, Status
 from videosvc_queue.rows import JOB_COLUMNS, to_job
 from videosvc_queue.tables import jobs, tenants
 from videosvc_queue.transitions import move
@@ -23,22 +24,24 @@ BUSY_TENANTS = (  # that have their `max_concurrent` in progress already
 
 
 class Claiming(Database):
-    def claim(self, routes: Sequence[str], worker: str) -> Claim | None:
+    def next_job(self, routes: Sequence[str]) -> Job | None:
+        """What `claim` would take now. Reads only."""
+        with self._read() as sql:
+            row = sql.execute(_fairest(routes, *JOB_COLUMNS)).one_or_none()
+        return None if row is None else to_job(row)
+
+    def claim(self, routes: Sequence[str], worker: str, only: str | None = None) -> Claim | None:
         """The fairest queued job of these routes whose tenant has not its `max_concurrent` in progress already.
 
-        It is `worker`'s as long as its heartbeat goes on (`beat`), under the claim's fence.
+        It is `worker`'s as long as its heartbeat goes on (`beat`), under the claim's fence. `only`: nothing is
+        taken if that is another job.
         """
         now = self._clock()
-        fairest = (
-            select(jobs.c.id)
-            .where(jobs.c.status == Status.QUEUED, jobs.c.route.in_(routes), jobs.c.tenant.not_in(BUSY_TENANTS))
-            .order_by(*FAIR_ORDER)
-            .limit(1)
-            .with_for_update(skip_locked=True)  # PostgreSQL: past a job that is being cancelled
-        )
+        # PostgreSQL: past a job that is being cancelled
+        fairest = _fairest(routes, jobs.c.id).with_for_update(skip_locked=True)
         take = (
             move(Status.QUEUED, Status.IN_PROGRESS)
-            .where(jobs.c.id == fairest.scalar_subquery())
+            .where(jobs.c.id == fairest.scalar_subquery(), *([] if only is None else [jobs.c.id == only]))
             .values(
                 worker=worker,
                 fence=jobs.c.fence + 1,
@@ -47,9 +50,20 @@ class Claiming(Database):
             )
             .returning(*JOB_COLUMNS, jobs.c.virtual_start)
         )
-        with self._write(lock="claim") as sql:  # one at a time, for max_concurrent to hold
+        # A power cut that undoes a claim must end its worker too, and the fence with it: SQLite's are on this machine.
+        durable = not self._is_sqlite
+        with self._write(lock="claim", durable=durable) as sql:  # one at a time, for max_concurrent to hold
             taken = sql.execute(take).one_or_none()
             if taken is None:
                 return None
             advance(sql, routes, taken.tier, taken.virtual_start)
             return Claim(to_job(taken), taken.fence)
+
+
+def _fairest(routes: Sequence[str], *columns: ColumnElement[Any]) -> Select[Any]:
+    return (
+        select(*columns)
+        .where(jobs.c.status == Status.QUEUED, jobs.c.route.in_(routes), jobs.c.tenant.not_in(BUSY_TENANTS))
+        .order_by(*FAIR_ORDER)
+        .limit(1)
+    )

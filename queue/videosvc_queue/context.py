@@ -44,7 +44,8 @@ class GiveBack(Exception):
 
 
 class Context:
-    """One attempt at one job. A database or Redis that does not answer stops no step: the fence guards the end."""
+    """One attempt at one job, until `close`. A database or Redis that does not answer stops no step: the fence guards
+    the end."""
 
     def __init__(self, store: Store, bus: EventBus, claim: Claim, routes: Sequence[str], drain: Drain) -> None:
         """`routes`: the worker's."""
@@ -56,13 +57,14 @@ class Context:
         self._bus = bus
         self._routes = routes
         self._drain = drain
+        self._watch = store.watch(self.job_id, self.fence)
         self._look_at = 0.0
 
     def check(self, remaining_s: float | None = None) -> None:
         """To be asked before every step. `remaining_s`: seconds the job still needs, if that can be told; when the
         worker is to stop, a job that ends soon enough goes on. Raises Cancelled, LeaseLost or MakeWay."""
         try:
-            answer = self._store.check(self.job_id, self.fence)
+            answer = self._watch.check()
         except SQLAlchemyError as error:
             answer = self._unanswered(error)
         self._obey(answer, remaining_s)
@@ -103,6 +105,9 @@ class Context:
     def preview(self, image: bytes) -> None:
         """`image`: JPEG, replaces the one before."""
         self._bus.preview(self.job_id, image)
+
+    def close(self) -> None:
+        self._watch.close()
 
     def _unanswered(self, error: SQLAlchemyError) -> Beat:
         log.warning("job %s goes on, though the database does not answer: %s", self.job_id, error)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, case, func, insert, select, update
 
 from videosvc_queue.database import Database
-from videosvc_queue.due import take_due
 from videosvc_queue.job import Job, Status
 from videosvc_queue.tables import jobs, webhooks
 
@@ -27,20 +27,33 @@ class Webhook:
 
 
 class Deliveries(Database):
-    def due_webhooks(self, limit: int = 20, hold_s: float = 60.0) -> list[Webhook]:
-        """Messages nobody is delivering. They are the caller's for `hold_s`, then due again."""
+    def due_webhooks(
+        self, limit: int = 20, hold_s: float = 60.0, per_tenant: int = 4, busy: Mapping[str, int] | None = None
+    ) -> list[Webhook]:
+        """Messages nobody is delivering. They are the caller's for `hold_s`, then due again.
+
+        Of a tenant at most `per_tenant` less what it has in `busy`, those due longest; the first ones of all tenants
+        before the second ones of any.
+        """
+        now = self._clock()
+        place = func.row_number().over(partition_by=webhooks.c.tenant, order_by=(webhooks.c.due_at, webhooks.c.id))
+        taken = case(dict(busy), value=webhooks.c.tenant, else_=0) if busy else 0
+        due = select(webhooks.c.id, webhooks.c.due_at, (place + taken).label("place"))
+        ranked = due.where(webhooks.c.due_at <= now).subquery()
+        fair = select(ranked.c.id).where(ranked.c.place <= per_tenant).order_by(ranked.c.place, ranked.c.due_at)
         with self._read() as sql:
-            if sql.scalar(select(webhooks.c.id).where(webhooks.c.due_at <= self._clock()).limit(1)) is None:
-                return []
+            chosen = sql.scalars(fair.limit(limit)).all()
+        if not chosen:
+            return []
+        still_due = select(webhooks.c.id).where(webhooks.c.id.in_(chosen), webhooks.c.due_at <= now)
+        take = (
+            update(webhooks)
+            .where(webhooks.c.id.in_(still_due.with_for_update(skip_locked=True)))  # PostgreSQL; SQLite has one writer
+            .values(attempts=webhooks.c.attempts + 1, due_at=now + hold_s)
+            .returning(*(webhooks.c[name] for name in Webhook.__dataclass_fields__))
+        )
         with self._write(durable=False) as sql:
-            taken = [row.id for row in take_due(sql, webhooks, limit, hold_s, self._clock())]
-            counted = (
-                update(webhooks)
-                .where(webhooks.c.id.in_(taken))
-                .values(attempts=webhooks.c.attempts + 1)
-                .returning(*(webhooks.c[name] for name in Webhook.__dataclass_fields__))
-            )
-            messages = [Webhook(**row._mapping) for row in sql.execute(counted)]
+            messages = [Webhook(**row._mapping) for row in sql.execute(take)]
         return sorted(messages, key=lambda message: message.created_at)
 
     def webhook_delivered(self, webhook_id: str) -> None:

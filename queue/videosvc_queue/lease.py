@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, select, update
+from sqlalchemy import Connection, select, update
 
 from videosvc_queue import outbox
 from videosvc_queue.database import Database
@@ -13,6 +13,7 @@ from videosvc_queue.job import Beat, Job, Status
 from videosvc_queue.rows import JOB_COLUMNS, to_job
 from videosvc_queue.tables import jobs
 from videosvc_queue.transitions import end, move
+from videosvc_queue.watch import Watch, answer
 
 MAX_LOSSES = 3
 
@@ -37,12 +38,6 @@ class Pulse:
     counter: int
 
 
-# Asked before every step: made once, as making a statement takes longer than running it.
-_CHECK = select(jobs.c.cancel_requested).where(
-    jobs.c.id == bindparam("job_id"), jobs.c.fence == bindparam("held"), jobs.c.status == Status.IN_PROGRESS
-)
-
-
 class Leases(Database):
     def beat(
         self, job_id: str, fence: int, *, progress: int | None = None, detail: dict[str, Any] | None = None
@@ -56,12 +51,11 @@ class Leases(Database):
             .returning(jobs.c.cancel_requested)
         )
         with self._write(durable=False) as sql:
-            return _answer(sql.scalar(alive))
+            return answer(sql.scalar(alive))
 
-    def check(self, job_id: str, fence: int) -> Beat:
-        """What `beat` would answer. Reads only."""
-        with self._read() as sql:
-            return _answer(sql.scalar(_CHECK, {"job_id": job_id, "held": fence}))
+    def watch(self, job_id: str, fence: int) -> Watch:
+        """What `beat` would answer can be asked of it, at little cost; the caller closes it."""
+        return Watch(self._reader, job_id, fence)
 
     def give_back(self, job_id: str, fence: int, wasted_s: float = 0.0) -> Status | None:
         """Queues the job again, in its old place, or ends it as CANCELLED, uncharged, if that was asked for.
@@ -115,12 +109,6 @@ def lock_held(sql: Connection, job_id: str, fence: int) -> Job | None:
 
 def _held(job_id: str, fence: int) -> tuple[Any, ...]:
     return jobs.c.id == job_id, jobs.c.fence == fence, jobs.c.status == Status.IN_PROGRESS
-
-
-def _answer(cancel_requested: bool | None) -> Beat:
-    if cancel_requested is None:
-        return Beat.LOST
-    return Beat.CANCEL if cancel_requested else Beat.CONTINUE
 
 
 def _queue_again(sql: Connection, job: Job, now: float, **values: Any) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from itertools import takewhile
 
 from sqlalchemy import func, select
 
@@ -18,8 +17,9 @@ class Preemption(Database):
     def must_make_way(self, job: Job, routes: Sequence[str]) -> bool:
         """Whether a worker of `routes` is to give this job of its back, and take one of a tier that goes first.
 
-        For each such job that could start, and that no idle worker will take, one job makes way: the last in fair
-        order. So workers that ask at the same time do not all stop for the same one.
+        For each such job that could start, and that no idle worker will take, one worker makes way, with all that it
+        runs: the one whose fairest job is the last in fair order. So workers that ask at the same time do not all stop
+        for the same one.
         """
         waiting = (
             select(jobs.c.route, jobs.c.tenant, tenants.c.max_concurrent, func.count().label("jobs"))
@@ -49,8 +49,7 @@ class Preemption(Database):
         for row in queued:  # of each tenant no more than it may start
             wanted[row.route] += max(0, min(row.jobs, row.max_concurrent - used[row.tenant]))
         busy = {row.worker for row in held}
-        sooner = list(takewhile(lambda row: row.id != job.id, held))  # those that make way before this one
-        return any(
-            count > len(able[route] - busy) + sum(row.worker in able[route] for row in sooner)
-            for route, count in wanted.items()
-        )
+        leaves = {row.worker: number for number, row in enumerate(held)}  # the later, the fairer its fairest job
+        own = next((row.worker for row in held if row.id == job.id), None)
+        sooner = {worker for worker, number in leaves.items() if own is None or number < leaves[own]}
+        return any(count > len(able[route] - busy) + len(able[route] & sooner) for route, count in wanted.items())

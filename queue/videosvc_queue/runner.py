@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, TypeVar
@@ -62,11 +63,25 @@ def run_one(
     claim = None if drain.requested else store.claim(routes, worker)
     if claim is None:
         return None
-    with heartbeat(store, claim, beat_s):
-        ended = _attempt(store, handler, claim, Context(store, bus, claim, routes, drain), max_losses)
+    run_claim(store, bus, handler, claim, routes, drain, beat_s, max_losses)
+    return claim.job
+
+
+def run_claim(
+    store: Store,
+    bus: EventBus,
+    handler: Handler,
+    claim: Claim,
+    routes: Sequence[str],
+    drain: Drain,
+    beat_s: float,
+    max_losses: int,
+) -> None:
+    """Runs a job that was taken, to the end of this attempt at it."""
+    with heartbeat(store, claim, beat_s), closing(Context(store, bus, claim, routes, drain)) as context:
+        ended = _attempt(store, handler, claim, context, max_losses)
     if ended is not None:
         bus.publish(claim.job.id, ended, {})
-    return claim.job
 
 
 def _attempt(store: Store, handler: Handler, claim: Claim, context: Context, max_losses: int) -> Status | None:

@@ -21,8 +21,8 @@ from videosvc_queue.workers import Workers
 class Store(
     Submission,  # submit, replay
     Lookup,  # get, list, ahead
-    Claiming,  # claim
-    Leases,  # beat, check, give_back, heartbeats, requeue
+    Claiming,  # next_job, claim
+    Leases,  # beat, watch, give_back, heartbeats, requeue
     Preemption,  # must_make_way
     Endings,  # finish, cancel, delete
     Outbox,  # due_outbox, mark_published, rings_needed
@@ -32,7 +32,7 @@ class Store(
     Tenants,  # upsert_tenant, tenant
     Keys,  # create_key, find_key, list_keys, revoke_key, has_keys
     Quotes,  # save_quote, get_quote
-    Workers,  # register_worker, forget_worker, live_workers
+    Workers,  # register_worker, forget_worker, live_workers, has_idle_worker
 ):
     """Jobs, money, tenants and workers in one database (`Database` has opening, closing and `migrate`).
 

@@ -194,6 +194,7 @@ workers = Table(
     Column("route", String(128), primary_key=True),
     Column("device", String(128), nullable=False),
     Column("seen_at", Double, nullable=False, index=True),
+    Column("figures", JSON),  # what it counts, by name, since it started
 )
 
 quotes = Table(

@@ -8,7 +8,8 @@ import logging
 import random
 import ssl
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -25,6 +26,8 @@ from videosvc_queue.ticker import Ticker
 log = logging.getLogger(__name__)
 
 TICK_S = 1.0
+AT_ONCE = 100  # deliveries on their way
+PER_TENANT = 4  # of them: a server that never answers delays its tenant's other messages, and nobody else's
 TIMEOUT_S = 15.0  # for all of one delivery, the name's resolution included
 # Seconds until the next attempt: 9 of them, over 3 days. Spread by JITTER, so that a receiver that comes back is not
 # met by all at once.
@@ -39,7 +42,7 @@ Describe = Callable[[Webhook, Job], dict[str, Any]]
 class Request:
     """One delivery, ready to be sent."""
 
-    message: Webhook
+    url: str
     body: bytes
     headers: dict[str, str]
 
@@ -76,10 +79,33 @@ class WebhookSender(Ticker):
 
     def tick(self) -> None:
         """Delivers what is due. Raises sqlalchemy.exc.SQLAlchemyError; whatever a receiver does is in its row."""
-        while not self.stopping and (messages := self._store.due_webhooks(hold_s=4 * self._timeout_s)):
-            requests = [request for message in messages if (request := self._request(message)) is not None]
-            for request, answer in zip(requests, asyncio.run(self._send(requests)), strict=True):
-                self._note(request.message, answer)
+        if messages := self._due([]):
+            asyncio.run(self._deliver(messages))
+
+    def _due(self, sending: Collection[Webhook]) -> list[Webhook]:
+        """What may be sent beside what is on its way."""
+        room = AT_ONCE - len(sending)
+        if self.stopping or room == 0:
+            return []
+        busy = Counter(message.tenant for message in sending)
+        return self._store.due_webhooks(room, 4 * self._timeout_s, PER_TENANT, busy)
+
+    async def _deliver(self, messages: list[Webhook]) -> None:
+        """These and what becomes due meanwhile. None waits for the slowest: where one has its answer the next goes."""
+        sending: dict[asyncio.Task[Answer], Webhook] = {}
+        # No proxies from the environment: they would resolve the name themselves.
+        async with httpx.AsyncClient(verify=self._tls, timeout=None, trust_env=False) as client:
+            while messages or sending:
+                for message in messages:
+                    request = await asyncio.to_thread(self._request, message)
+                    if request is not None:
+                        sending[asyncio.create_task(self._post(client, request))] = message
+                if sending:
+                    # Not for long: other messages may be due by then.
+                    answered, _ = await asyncio.wait(sending, timeout=TICK_S, return_when=asyncio.FIRST_COMPLETED)
+                    for task in answered:
+                        await asyncio.to_thread(self._note, sending.pop(task), task.result())
+                messages = await asyncio.to_thread(self._due, sending.values())
 
     def _request(self, message: Webhook) -> Request | None:
         job = self._store.get(message.job_id)
@@ -96,17 +122,12 @@ class WebhookSender(Ticker):
             "webhook-timestamp": str(int(now.timestamp())),
             "webhook-signature": Signer(tenant.webhook_secret).sign(message.id, now, body),
         }
-        return Request(message, body.encode(), headers)
-
-    async def _send(self, requests: list[Request]) -> list[Answer]:
-        # No proxies from the environment: they would resolve the name themselves.
-        async with httpx.AsyncClient(verify=self._tls, timeout=None, trust_env=False) as client:
-            return await asyncio.gather(*(self._post(client, request) for request in requests))
+        return Request(message.url, body.encode(), headers)
 
     async def _post(self, client: httpx.AsyncClient, request: Request) -> Answer:
         try:
             async with asyncio.timeout(self._timeout_s):
-                url = httpx.URL(request.message.url)
+                url = httpx.URL(request.url)
                 if url.scheme not in ("http", "https") or not url.host or url.userinfo:
                     return Answer(None, "the URL must be http or https, with a host, without a password")
                 port = url.port or {"http": 80, "https": 443}[url.scheme]

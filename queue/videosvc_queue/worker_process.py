@@ -8,7 +8,7 @@ import os
 import signal
 import threading
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,7 @@ from kombu.exceptions import OperationalError
 from sqlalchemy.exc import SQLAlchemyError
 
 from videosvc_queue.celery_app import RING, make_celery, queue_name, ring, silent_routes
+from videosvc_queue.company import SociableHandler, run_company
 from videosvc_queue.context import Context
 from videosvc_queue.drain import Drain
 from videosvc_queue.events import EventBus
@@ -27,8 +28,11 @@ from videosvc_queue.job import Job
 from videosvc_queue.runner import BEAT_S, Handler, Outcome, run_one
 from videosvc_queue.store import Store
 from videosvc_queue.ticker import Ticker
+from videosvc_queue.wall_limit import WallLimit
 
 log = logging.getLogger(__name__)
+
+Figures = Callable[[], Mapping[str, float]]
 
 REGISTER_S = 5.0
 GRACE_S = 30.0  # over a job's wall limit before its process is killed: it may be at its landing, or writing files
@@ -46,15 +50,15 @@ class WorkerOptions:
     beat_s: float = BEAT_S
 
 
-def worker_main(options: WorkerOptions, make_handler: Callable[[], Handler]) -> int:
+def worker_main(options: WorkerOptions, make_handler: Callable[[], Handler], figures: Figures = dict) -> int:
     """Works until SIGTERM or SIGINT; returns the exit code: 0 stopped, 1 `make_handler` failed.
 
     Two processes: this one talks to Redis, its child computes, and is born anew when it dies. `make_handler` is called
-    in the child, once; nothing may have used CUDA before, here.
+    in the child, once; nothing may have used CUDA before, here. `figures`, too: what it has counted, for metrics.
     """
     app = make_celery(options.redis_url)
     broken = multiprocessing.get_context("fork").Value("b", 0)
-    child = Child(options, make_handler, broken)
+    child = Child(options, make_handler, figures, broken)
     app.task(name=RING)(child.ring)
 
     def drain(**_: Any) -> None:
@@ -86,10 +90,13 @@ def worker_main(options: WorkerOptions, make_handler: Callable[[], Handler]) -> 
 class Child:
     """The process that computes."""
 
-    def __init__(self, options: WorkerOptions, make_handler: Callable[[], Handler], broken: Any) -> None:
+    def __init__(
+        self, options: WorkerOptions, make_handler: Callable[[], Handler], figures: Figures, broken: Any
+    ) -> None:
         """`broken`: shared with the parent, set if there is no handler to be had."""
         self._options = options
         self._make_handler = make_handler
+        self._figures = figures
         self._broken = broken
 
     def start(self, **_: Any) -> None:
@@ -102,36 +109,35 @@ class Child:
             os.kill(os.getppid(), signal.SIGTERM)
             raise
         options = self._options
+        self._limit = WallLimit()
         self._store = Store(options.database_url)
         self._bus = EventBus(options.redis_url)
         self._celery = make_celery(options.redis_url)
         Ticker("register", self._register, REGISTER_S).__enter__()  # until the process ends
 
     def ring(self, job_id: str) -> None:
-        """The task: runs the fairest job, which need not be `job_id`."""
-        options = self._options
-        drain = Drain(options.drain_s)
+        """The task: runs the fairest job, which need not be `job_id`, and others beside it if they join."""
+        drain = Drain(self._options.drain_s)
         # From the parent, or from whoever stops a whole group of processes. Without a job SIGTERM ends the process.
         before = signal.signal(signal.SIGTERM, lambda *_: drain.request())
         try:
-            job = run_one(
-                self._store, self._bus, self._within_limit, options.routes, options.name,
-                drain=drain, beat_s=options.beat_s,
-            )  # fmt: skip
-            if job is not None and not drain.requested:
+            if self._run(drain) and not drain.requested:
                 self._ring_on()
         finally:
             signal.signal(signal.SIGTERM, before)
 
+    def _run(self, drain: Drain) -> bool:
+        """Whether there was a job."""
+        options, handler = self._options, self._handler
+        where = self._store, self._bus, self._within_limit
+        if isinstance(handler, SociableHandler) and handler.most > 1:
+            ran = run_company(*where, handler, options.routes, options.name, drain=drain, beat_s=options.beat_s)
+            return ran > 0
+        return run_one(*where, options.routes, options.name, drain=drain, beat_s=options.beat_s) is not None
+
     def _within_limit(self, job: Job, context: Context) -> Outcome:
-        """The kernel ends this process when the job runs over: not even a step that hangs in native code, holding
-        Python's lock, gets past that. Celery's time_limit is of the bell, and that was another job's, perhaps."""
-        signal.signal(signal.SIGALRM, signal.SIG_DFL)
-        signal.setitimer(signal.ITIMER_REAL, job.max_run_s + GRACE_S)
-        try:
+        with self._limit.within(job.id, job.max_run_s + GRACE_S):
             return self._handler(job, context)
-        finally:
-            signal.setitimer(signal.ITIMER_REAL, 0)
 
     def _ring_on(self) -> None:
         """For jobs that wait with no bell left: one was lost, or heard while their tenant had enough in progress."""
@@ -143,7 +149,8 @@ class Child:
             log.warning("no bell for the next job, the reconciler will ring: %s", error)
 
     def _register(self) -> None:
-        self._store.register_worker(self._options.name, self._options.routes, self._options.device)
+        options = self._options
+        self._store.register_worker(options.name, options.routes, options.device, self._figures())
 
 
 def _signal_children(number: signal.Signals) -> None:

@@ -1,14 +1,16 @@
-"""Which workers there are, by their own word every few seconds: for readiness and for ETAs, never for leases."""
+"""Which workers there are, and what they count, by their own word every few seconds: for readiness, ETAs and metrics,
+never for leases."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from sqlalchemy import delete, select
 
 from videosvc_queue.database import Database, upsert
-from videosvc_queue.tables import workers
+from videosvc_queue.job import Status
+from videosvc_queue.tables import jobs, workers
 
 LIVE_S = 30.0
 
@@ -19,19 +21,23 @@ class Worker:
     routes: tuple[str, ...]
     device: str
     seen_at: float
+    figures: Mapping[str, float] = field(default_factory=dict)  # by name, since it started
 
 
 class Workers(Database):
-    def register_worker(self, name: str, routes: Sequence[str], device: str) -> None:
-        """Says that the worker lives, and what it takes."""
-        rows = [{"name": name, "route": route, "device": device, "seen_at": self._clock()} for route in routes]
+    def register_worker(
+        self, name: str, routes: Sequence[str], device: str, figures: Mapping[str, float] | None = None
+    ) -> None:
+        """Says that the worker lives, what it takes, and what it has counted."""
+        said = {"name": name, "device": device, "seen_at": self._clock(), "figures": dict(figures or {})}
+        rows = [{**said, "route": route} for route in routes]
         with self._write(durable=False) as sql:
             sql.execute(delete(workers).where(workers.c.name == name, workers.c.route.not_in(routes)))
             insert = upsert(sql, workers)
             sql.execute(
                 insert.on_conflict_do_update(
                     index_elements=["name", "route"],
-                    set_={"device": insert.excluded.device, "seen_at": insert.excluded.seen_at},
+                    set_={column: insert.excluded[column] for column in ("device", "seen_at", "figures")},
                 ),
                 rows,
             )
@@ -52,5 +58,14 @@ class Workers(Database):
         with self._read() as sql:
             for row in sql.execute(alive):
                 before = found[row.name].routes if row.name in found else ()
-                found[row.name] = Worker(row.name, (*before, row.route), row.device, row.seen_at)
+                found[row.name] = Worker(row.name, (*before, row.route), row.device, row.seen_at, row.figures or {})
         return [worker for worker in found.values() if route is None or route in worker.routes]
+
+    def has_idle_worker(self, route: str) -> bool:
+        """Whether a live one that takes this route has no job."""
+        busy = select(jobs.c.worker).where(jobs.c.status == Status.IN_PROGRESS, jobs.c.worker.is_not(None))
+        idle = select(workers.c.name).where(
+            workers.c.route == route, workers.c.seen_at > self._clock() - LIVE_S, workers.c.name.not_in(busy)
+        )
+        with self._read() as sql:
+            return sql.execute(idle.limit(1)).first() is not None

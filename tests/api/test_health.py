@@ -27,6 +27,13 @@ def test_ready_once_there_is_a_worker(api: Api) -> None:
     assert (ready.status_code, ready.json()["status"]) == (200, "ok")
 
 
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics"])
+def test_what_a_load_balancer_adds_does_not_matter(api: Api, path: str) -> None:
+    api.services.store.register_worker("w1", ["toyworld"], "cpu")
+    with api.client() as client:
+        assert client.get(path, params={"ts": "1"}).status_code == 200
+
+
 def test_without_redis_jobs_are_taken_and_readiness_says_so(own_redis: RedisServer, tmp_path: Path) -> None:
     settings = Settings(data_dir=tmp_path)
     opened = open_app(settings, CHECKOUT_CONFIGS, own_redis.url)
@@ -62,7 +69,7 @@ def test_a_broken_preset_is_told_and_harms_no_other(
 def test_metrics(start: Start) -> None:
     api = start()
     video = api.create()
-    api.services.store.register_worker("w1", ["toyworld"], "cpu")
+    api.services.store.register_worker("w1", ["toyworld"], "cpu", {"prompt_cache_hits": 5, "prompt_cache_misses": 2})
     with api.client() as client:
         client.get(f"/v1/videos/{video['id']}")
         client.get("/v1/videos/video_000000000000000000000000")
@@ -78,4 +85,6 @@ def test_metrics(start: Start) -> None:
     assert samples["videosvc_requests_total", "/v1/videos/{video_id}", "404", "GET"] == 1
     assert samples["videosvc_jobs_queued", "interactive", "toyworld"] == 1
     assert samples["videosvc_workers",] == 1 and samples["videosvc_jobs_in_progress",] == 0
+    assert samples["videosvc_prompt_cache_hits_total", "w1"] == 5
+    assert samples["videosvc_prompt_cache_misses_total", "w1"] == 2
     assert not any("/nowhere" in labels for labels in samples)

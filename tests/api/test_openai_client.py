@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import openai
 import pytest
+from PIL import Image
 
 from api_service import FILES, TLS, Api
 
@@ -75,11 +77,19 @@ def test_errors_are_the_packages_own(client: openai.OpenAI) -> None:
     with pytest.raises(openai.ConflictError) as early:
         client.videos.download_content(client.videos.create(prompt="a fish").id)
     assert early.value.code == "not_ready"
-    with pytest.raises(openai.BadRequestError, match="no model here starts from a first frame"):
-        client.videos.create(prompt="a fish", input_reference=("a.png", PNG))
+    with pytest.raises(openai.BadRequestError) as damaged:
+        client.videos.create(prompt="a fish", input_reference=("a.png", b"no picture"))
+    assert damaged.value.param == "input_reference"
 
 
-PNG = bytes.fromhex(
-    "89504e470d0a1a0a0000000d49484452000000010000000108000000003a7e9b55"
-    "0000000a49444154789c6360000000020001e221bc330000000049454e44ae426082"
-)
+def test_a_picture_to_start_from(client: openai.OpenAI, api: Api, tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    Image.new("RGB", (300, 200), "red").save(path)
+    with path.open("rb") as file:
+        for reference in (file, path, ("a.png", path.read_bytes())):
+            video = client.videos.create(prompt="a fish", input_reference=reference)
+            job = api.services.store.get(video.id)
+            assert job is not None and job.payload["input_reference"] == f"{video.id}/0/input_reference.png"
+            kept = b"".join(api.services.artifacts.open(job.payload["input_reference"]))
+            with Image.open(io.BytesIO(kept)) as image:
+                assert (image.size, image.getpixel((0, 0))) == ((300, 200), (255, 0, 0))

@@ -13,8 +13,8 @@ import pytest
 from bench import generate
 from bench.against_stock import JOB
 from bench.processes import generate_peak_mib
-from bench.report import Samples
 from tiny_model import make_tiny_checkpoint
+from videosvc.bench.measure import Samples
 from videosvc.config.settings import CHECKOUT_CONFIGS
 
 

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from bench.machine import describe
-from bench.report import Measure, print_table, write_json
+from bench.report import print_table, write_json
+from videosvc.bench.machine import describe
+from videosvc.bench.measure import Measure
 
 TIMES = Measure("decode", "s", (5.0, 1.0, 4.0, 2.0, 3.0, 6.0), at_most=3.0)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from videosvc.cli.main import run
 from videosvc.engine.events import Event
@@ -97,6 +98,17 @@ def test_one_seed_is_one_clip(clips: Path) -> None:
     assert files[0].read_bytes() == files[1].read_bytes()
 
 
+def test_a_clip_from_a_picture(clips: Path, tmp_path: Path) -> None:
+    files = {name: clips / f"{name}.mp4" for name in ("red", "blue", "none")}
+    for name, file in files.items():
+        start = []
+        if name != "none":
+            Image.new("RGB", (90, 60), name).save(tmp_path / f"{name}.jpg")
+            start = ["--input-reference", str(tmp_path / f"{name}.jpg")]
+        assert run(["generate", PROMPT, "-o", str(file), *QUICK, *start]) == 0
+    assert len({file.read_bytes() for file in files.values()}) == 3
+
+
 def test_unknown_words_are_named_on_stderr(clips: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert run(["generate", "a red zeppelin", "-o", str(clips / "a.mp4"), *QUICK, "--json"]) == 0
     out, err = capfd.readouterr()
@@ -131,6 +143,8 @@ def test_unknown_words_are_named_on_stderr(clips: Path, capfd: pytest.CaptureFix
         ([PROMPT, "-o", "a.mp4", "--max-cost", "-1"], "--max-cost"),
         ([PROMPT, "-o", "a.mp4", "--max-compute", "0"], "--max-compute"),
         ([PROMPT, "-o", "a.mp4", "--on-cap", "panic"], "--on-cap"),
+        ([PROMPT, "-o", "a.mp4", "--input-reference", "none.png"], "--input-reference: 'none.png' cannot be read"),
+        ([PROMPT, "-o", "a.mp4", "--input-reference", __file__], "--input-reference: must be a whole PNG"),
     ],
 )
 def test_bad_input_is_one_line_that_names_the_option(

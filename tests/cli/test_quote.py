@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from videosvc.cli.main import run
 
@@ -48,3 +50,14 @@ def test_goals_that_cannot_be_reached_name_their_option(capfd: pytest.CaptureFix
 def test_auto_is_the_cheapest_model(capfd: pytest.CaptureFixture[str]) -> None:
     assert run(["quote", PROMPT, "--model", "auto", "--json"]) == 0
     assert json.loads(capfd.readouterr().out)["model"] == "toyworld"
+
+
+def test_a_picture_is_quoted(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    Image.new("RGB", (90, 60), "red").save(tmp_path / "a.webp")
+    prices = []
+    for words in ([], ["--input-reference", str(tmp_path / "a.webp")]):
+        assert run(["quote", PROMPT, *words, "--json"]) == 0
+        prices.append(json.loads(capfd.readouterr().out)["price_usd"])
+    assert prices[0] < prices[1]
+    assert run(["quote", PROMPT, "--input-reference", str(tmp_path)]) == 2
+    assert "--input-reference: " in capfd.readouterr().err

@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import psutil
 import pytest
+from PIL import Image
 
 from eventually import eventually
 from serving import START_S, serving
@@ -39,6 +40,12 @@ def test_serve_submit_cancel_stop(
         assert "cancelled" in capsys.readouterr().err
         assert run(["jobs", "submit", "a fish", "--max-cost", "1e-9"]) == 3
         assert "--max-cost: " in capsys.readouterr().err
+        Image.new("RGB", (90, 60), "red").save(tmp_path / "a.png")
+        assert run(["jobs", "submit", "a fish", "--seconds", "1", "--input-reference", str(tmp_path / "a.png")]) == 0
+        assert list((data / "artifacts").rglob("input_reference.png")) != []
+        capsys.readouterr()
+        assert run(["jobs", "submit", "a fish", "--input-reference", str(tmp_path)]) == 2
+        assert "--input-reference: " in capsys.readouterr().err
         assert run(["jobs", "submit", ""]) == 2
         assert "PROMPT: " in capsys.readouterr().err
         assert run(["jobs", "status", "../me"]) == 2

@@ -54,10 +54,11 @@ def test_a_preset_as_the_contract_writes_it(tmp_path: Path) -> None:
 
 
 def test_levers_not_there_yet_are_refused_with_what_is() -> None:
-    levers = Levers(weights="fp8", compile=True)
+    levers = Levers(weights="fp8", frame_cache="off")
     assert levers.refusals("anyflow_far") == [
-        "lever weights='fp8' is not available yet for family anyflow_far: allowed native, int8",
-        "lever compile='true' is not available yet for family anyflow_far: allowed false",
+        "lever weights='fp8' is not available yet for family anyflow_far: allowed native, bf16, int8",
+        "lever frame_cache='off' makes no sense for family anyflow_far (every step of a chunk reads those before it: "
+        "without a cache it would encode them anew, for the same clip): allowed native, int8, int4",
     ]
 
 

@@ -12,6 +12,7 @@ from videosvc.config.settings import PACKAGE
 from videosvc.errors import ModelError
 from videosvc.families import anyflow_far, int8_weights
 from videosvc.families.anyflow_far import AnyFlowFAR
+from videosvc.families.compiled_blocks import compile_refusal
 from videosvc.families.far_clip import FarClip
 from videosvc_kernels import Int8Linear
 from videosvc_samplers import SamplerState, flow_map, flow_sigmas
@@ -125,6 +126,22 @@ def test_measures_once_a_checkpoint(causal_folder: Path, tmp_path: Path, monkeyp
     assert distance(again, wanted) == 0
 
 
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # torch's own, while it compiles
+@pytest.mark.parametrize("weights", ["native", "int8"])
+def test_compiled_clips_stay_close(causal_folder: Path, weights: str) -> None:
+    """At sizes, numbers of rows and chunks it was not compiled for as well."""
+    if reason := compile_refusal(torch.device("cpu")):
+        with pytest.raises(ModelError, match=reason):
+            AnyFlowFAR("tiny", causal_folder, 1, torch.device("cpu"), torch.float32, weights, compiled=True)
+        return
+    eager = load(causal_folder, weights)
+    family = AnyFlowFAR("tiny", causal_folder, 1, torch.device("cpu"), torch.float32, weights, compiled=True)
+    assert family.compiled and not eager.compiled
+    wanted, _ = made(eager, "int8", chunks=3)
+    clips, _ = made(family, "int8", chunks=3)
+    assert distance(clips, wanted) < (1e-5 if weights == "native" else 0.05)
+
+
 def test_levers_that_cannot_be_are_refused(causal_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ModelError, match=r"lever frame_cache='off' makes no sense .* would encode them anew"):
         made(load(causal_folder), "off")
@@ -133,3 +150,10 @@ def test_levers_that_cannot_be_are_refused(causal_folder: Path, monkeypatch: pyt
     monkeypatch.setattr(anyflow_far, "int8_refusal", lambda device: f"{device} has no int8 matrix product (none)")
     with pytest.raises(ModelError, match=r"model 'tiny': lever weights='int8' cannot be: cpu has no int8"):
         load(causal_folder, weights="int8")
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"architecture": "x86_64"})
+    with pytest.raises(ModelError, match=r"lever weights='bf16' cannot be: this CPU has neither avx512_bf16 nor amx"):
+        load(causal_folder, weights="bf16")
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    monkeypatch.setattr(torch._inductor.config.cpp, "cxx", ("no-such-compiler",))
+    with pytest.raises(ModelError, match=r"lever compile=true cannot be: compiling for a CPU needs a C\+\+ compiler"):
+        AnyFlowFAR("tiny", causal_folder, 1, torch.device("cpu"), torch.float32, compiled=True)

@@ -8,7 +8,7 @@ import torch
 from tiny_model import MAX_TOKENS
 from videosvc.errors import UserError
 from videosvc.families.anyflow_far import AnyFlowFAR
-from videosvc.families.prompt_encoder import clean
+from videosvc.families.prompt_encoder import clean, remembered
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +37,13 @@ def test_a_text_is_encoded_once(family: AnyFlowFAR) -> None:
     other = family.encode_text("a green circle", "a mess")
     assert again.prompt is first.prompt and again.negative is first.negative is other.negative
     assert not torch.equal(first.prompt, other.prompt)
+
+
+def test_counts_what_it_remembered(family: AnyFlowFAR) -> None:
+    before = remembered.copy()
+    for prompt, negative in (("a blue sky", None), ("a blue sky", "the sea"), ("a blue sky", "the sea")):
+        family.encode_text(prompt, negative)
+    assert remembered - before == {"hits": 3, "misses": 2}
 
 
 @pytest.mark.parametrize("param", ["prompt", "negative_prompt"])

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from playwright.sync_api import Page, expect, sync_playwright
 
 from serving import Service, serving
@@ -115,6 +116,30 @@ def test_what_is_wrong_is_said_in_a_line_and_can_be_mended(browser: Browser) -> 
     page.get_by_role("button", name="Make it").click()
     expect_a_clip_that_plays(page, 1.0)
     expect(alert).to_be_hidden()
+
+
+def test_a_clip_starts_from_a_picture(browser: Browser, tmp_path: Path) -> None:
+    page, picture = browser.page, tmp_path / "a.png"
+    picture.write_bytes(b"no picture")
+    page.get_by_label("Start from a picture").set_input_files(picture)
+    ask_for(page, "a red ball", "1")
+    expect(page.get_by_role("alert")).to_contain_text("input_reference: must be a whole PNG, JPEG, WEBP image")
+    Image.new("RGB", (90, 60), "red").save(picture)
+    page.get_by_label("Start from a picture").set_input_files(picture)
+    page.get_by_role("button", name="Make it").click()
+    expect_a_clip_that_plays(page, 1.0)
+    colour = page.locator("#player").evaluate(
+        """async (video) => {
+            video.pause();
+            const there = new Promise((done) => video.addEventListener("seeked", done, { once: true }));
+            video.currentTime = 0;
+            await there;
+            const canvas = document.createElement("canvas");
+            canvas.getContext("2d").drawImage(video, 0, 0);
+            return [...canvas.getContext("2d").getImageData(32, 32, 1, 1).data];
+        }"""
+    )
+    assert colour[0] > 150 and max(colour[1:3]) < 100, "the first frame is red"
 
 
 def test_a_cancelled_clip_says_so_and_another_can_be_had(browser: Browser) -> None:

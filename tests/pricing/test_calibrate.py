@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
+from torch import Tensor
 
 from videosvc.config.models import ModelEntry
 from videosvc.config.request import Request, resolve_plan
@@ -10,7 +14,9 @@ from videosvc.config.settings import CHECKOUT_CONFIGS, Settings
 from videosvc.engine.events import Done
 from videosvc.engine.generate import Engine
 from videosvc.engine.plan import Plan
+from videosvc.families.base import Jump
 from videosvc.pricing.calibrate import calibrate, fit_seconds
+from videosvc.pricing.calibrate_batch import batch_shares
 from videosvc.pricing.cost_model import CostModel
 from videosvc.pricing.shape import ModelShape
 from virtual_device import Clock, Rates, VirtualFamily, no_ffmpeg
@@ -91,3 +97,20 @@ def test_nothing_is_below_zero_whatever_was_measured() -> None:
 def test_a_short_model_is_measured_within_its_limits(engine: Engine, entry: ModelEntry, plan: Plan) -> None:
     calibration = calibrate(engine, entry.model_copy(update={"max_seconds": 0.4}), plan)
     assert calibration.residuals == pytest.approx([1.0] * len(calibration.residuals), rel=0.05)
+
+
+def test_finds_what_a_step_costs_in_company(
+    clock: Clock, entry: ModelEntry, shape: ModelShape, plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Sharing(VirtualFamily):
+        def denoise_together(self, jumps: Sequence[Jump]) -> list[Tensor]:
+            if len(jumps) > 2 and jumps[0].latents.shape[-1] == 128 // self.spec.spatial:
+                raise torch.OutOfMemoryError
+            self.clock.work(0.1 * (1 + 0.5 * (len(jumps) - 1)))
+            return [jump.latents for jump in jumps]
+
+    engine = Engine(Sharing(clock, RATES, shape.spec), clock)
+    found = {(one.size, one.clips): one.share for one in batch_shares(engine, entry, plan)}
+    expected = {(size, 2): 0.75 for size in entry.sizes} | {("64x64", 4): 0.625, ("96x96", 4): 0.625}
+    assert found == pytest.approx(expected)
+    assert batch_shares(engine, entry, replace(plan, compile=True)) == ()

@@ -69,3 +69,26 @@ def test_pixels_of_several_tiles_count_in_each(
     (chunk,) = run_features(plan, shape).chunks
     assert chunk.decode == pytest.approx((tiles, 8 * latents * 64 / 1e6))
     assert chunk.mux == pytest.approx((1.0, 8 * width * height / 1e6))  # what leaves is the frame
+
+
+def test_a_picture_is_one_chunk_more_to_remember_to_encode_and_to_decode(plan: Plan, shape: ModelShape) -> None:
+    plan = replace(plan, seconds=2.5)
+    plain, work = run_features(plan, shape), run_features(replace(plan, input_reference="a"), shape)
+    frame = 64 * 64 / 1e6
+    assert work.picture is not None and plain.picture is None
+    assert (work.picture.denoise, work.picture.decode) == (plain.chunks[0].denoise, plain.chunks[0].decode)
+    assert [chunk.denoise for chunk in work.chunks] == 3 * [plain.chunks[1].denoise]
+    assert [chunk.decode[1] for chunk in work.chunks] == [16 * frame, 8 * frame, 8 * frame]
+    assert [chunk.mux[1] for chunk in work.chunks] == pytest.approx([9 * frame, 8 * frame, 3 * frame])
+    assert work.finish == plain.finish
+
+
+def test_of_wans_picture_one_frame_is_decoded(plan: Plan, shape: ModelShape) -> None:
+    """13 frames: the picture's latent, and one chunk of three."""
+    wan = replace(shape, spec=LatentSpec(16, 8, 4, 1, 1, 3, False, 16), window_chunks=None)
+    work = run_features(replace(plan, seconds=13 / 8, input_reference="a"), wan)
+    frame = 64 * 64 / 1e6
+    assert work.picture is not None and work.picture.decode == (1.0, frame)
+    (chunk,) = work.chunks
+    assert (chunk.decode, chunk.mux) == ((1.0, 13 * frame), (1.0, 13 * frame))
+    assert chunk.denoise == (1.0, 0.048, 48 * 64 / 1e6)

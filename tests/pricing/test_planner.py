@@ -1,24 +1,29 @@
 from __future__ import annotations
 
+import io
 import json
 import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
+from tiny_model import make_tiny_checkpoint
 from videosvc.config.models import ModelEntry
 from videosvc.config.presets import load_preset
 from videosvc.config.quality import load_quality
 from videosvc.config.request import Request, resolve_plan
 from videosvc.config.settings import CHECKOUT_CONFIGS, Settings
-from videosvc.errors import CapTooLow, ConfigError, UserError
+from videosvc.engine.picture import Picture
+from videosvc.errors import CapTooLow, ConfigError, ModelError, UserError
 from videosvc.pricing.calibration import Calibration
 from videosvc.pricing.cap import Cap
 from videosvc.pricing.ladder import candidates
@@ -316,3 +321,49 @@ def _try(planner: Planner, request: Request, cap: Cap) -> Quote | None:
         return planner.quote(request, cap)
     except CapTooLow:
         return None
+
+
+def png(colour: str) -> Picture:
+    file = io.BytesIO()
+    Image.new("RGB", (64, 48), colour).save(file, "PNG")
+    return Picture.read(file.getvalue())
+
+
+def test_a_picture_costs_a_forward_and_its_frames_more(planner: Planner) -> None:
+    """A clip of 16 frames is two chunks with or without one; all it adds is what SECONDS says of its work."""
+    request = Request("a red balloon", seconds=2.0, seed=7)
+    plain, quote = planner.quote(request), planner.quote(replace(request, picture=png("red")))
+    assert quote.plan == replace(plain.plan, input_reference=png("red").digest)
+    frames = 8 * 64 * 64 / 1e6
+    tokens = 32
+    forward_s = 0.008 + 0.1 * tokens / 1e3 + 0.5 * tokens**2 / 1e6
+    seen_s = plain.plan.steps * 0.5 * tokens**2 / 1e6 + 0.5 * tokens**2 / 1e6  # the first chunk looks back on it
+    added_s = forward_s + seen_s + 0.002 + 0.2 * 2 * frames  # encoded, and decoded with the first chunk
+    assert quote.compute_s - plain.compute_s == pytest.approx(added_s, rel=1e-6)
+    assert quote.price_usd > plain.price_usd
+
+
+def test_a_cap_trades_for_a_picture_too(planner: Planner) -> None:
+    request = replace(QUALITY, picture=png("red"))
+    whole = planner.quote(request)
+    cheaper = planner.quote(request, Cap(max_cost_usd=whole.price_usd / 2))
+    assert cheaper.traded and cheaper.plan.input_reference == whole.plan.input_reference == png("red").digest
+    assert Quote.parse(json.loads(json.dumps(cheaper.fields()))) == cheaper
+
+
+def test_a_model_that_cannot_start_from_a_picture_is_refused_and_passed_by(
+    make_planner: Callable[..., Planner], calibrated: Calibration, tmp_path: Path
+) -> None:
+    folder = tmp_path / "configs"
+    shutil.copytree(CHECKOUT_CONFIGS, folder)
+    checkpoint = make_tiny_checkpoint(tmp_path / "wan", vae="wan", chunk_partition=(3, 3))
+    models = folder / "models.toml"
+    entry = models.read_text()[models.read_text().index("[[models]]") :]
+    models.write_text(entry.replace("toyworld", "wan").replace("bundled:wan", str(checkpoint)) + "\n" + entry)
+    planner, request = make_planner(folder), Request("a red balloon", model="wan", seed=7)
+    assert planner.quote(request).plan.model == "wan"
+    with pytest.raises(ModelError) as refused:
+        planner.quote(replace(request, picture=png("red")))
+    assert refused.value.param == "input_reference"
+    assert refused.value.message.startswith("input_reference: model 'wan' cannot start from a picture: ")
+    assert planner.quote(replace(request, model="auto", picture=png("red"))).plan.model == "toyworld"

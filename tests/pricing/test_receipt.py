@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from decimal import Decimal
 
 import pytest
@@ -54,6 +55,14 @@ def test_what_was_wasted_is_told_and_not_charged(quote: Quote) -> None:
     receipt = full_receipt(_receipt(quote, 1.0, wasted_s=0.5), quote, wasted_s=1.25)
     assert receipt["wasted_compute_seconds"] == 1.75
     assert receipt["charged_usd"] == full_receipt(_receipt(quote, 1.0), quote)["charged_usd"]
+
+
+def test_what_sharing_forwards_saved_is_a_lever(quote: Quote) -> None:
+    alone = _receipt(quote, 0.6)
+    assert "batch" not in {lever["name"] for lever in full_receipt(alone, quote)["levers"]}
+    shared = replace(alone, shared_s={2: 0.5 * alone.compute_seconds})
+    levers = full_receipt(shared, quote, batch_saved_s=0.25)["levers"]
+    assert levers[-1] == {"name": "batch", "saved_compute_seconds": 0.25}
 
 
 def test_energy_is_measured_or_rated(quote: Quote) -> None:

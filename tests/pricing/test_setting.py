@@ -19,7 +19,7 @@ def test_by_default_it_is_all_that_the_model_can(entry: ModelEntry) -> None:
     grid = Grid.parse(entry, BALANCED)
     assert [str(size) for size in grid.sizes] == list(entry.sizes)
     assert (grid.rates, grid.steps, grid.samplers) == ((8,), (1, 2, 4, 8), ("flow_map",))
-    assert (grid.weights, grid.frame_caches) == (("native", "int8"), ("native", "int8", "int4"))
+    assert (grid.weights, grid.frame_caches) == (("native", "bf16", "int8"), ("native", "int8", "int4"))
     assert len(set(grid.settings())) == 3 * 4 * 2 * 3
 
 

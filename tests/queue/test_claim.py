@@ -32,7 +32,8 @@ def test_an_older_fence_is_refused_everywhere(store: Store, new_job: NewJobs) ->
     assert fresh is not None
     assert fresh.fence > stale.fence
     assert store.beat(new.id, stale.fence, progress=99) is Beat.LOST
-    assert store.check(new.id, stale.fence) is Beat.LOST
+    with store.watch(new.id, stale.fence) as watch:
+        assert watch.check() is Beat.LOST
     assert not store.give_back(new.id, stale.fence)
     assert store.requeue(new.id, stale.fence) is None
     assert not store.finish(new.id, stale.fence, Status.COMPLETED, result={}, charge_usd=Decimal("0.01"))

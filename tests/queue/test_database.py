@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import quote
 
@@ -10,7 +11,9 @@ from sqlalchemy.exc import OperationalError
 
 from eventually import eventually
 from videosvc_queue import database
+from videosvc_queue.job import Beat, NewJob
 from videosvc_queue.store import Store
+from videosvc_queue.tenants import TenantLimits
 
 
 def hasty(url: str) -> str:
@@ -21,6 +24,16 @@ def hasty(url: str) -> str:
 def conninfo(url: str) -> str:
     parts = make_url(url)
     return f"host={parts.query['host']} user={parts.username} dbname={parts.database}"
+
+
+def end_connections(url: str) -> None:
+    """All but the asking one."""
+    with psycopg.connect(conninfo(url), autocommit=True) as other:
+        ended = other.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() "
+            "AND datname = current_database()"
+        ).fetchall()
+    assert ended
 
 
 def test_a_lock_that_stays_is_an_error(migrated_postgres_url: str) -> None:
@@ -54,10 +67,20 @@ def test_a_connection_that_died_while_it_rested_is_replaced(
     monkeypatch.setattr(database, "IDLE_S", 0.0)  # every rest is a long one
     with Store(migrated_postgres_url) as store:
         store.ping()
-        with psycopg.connect(conninfo(migrated_postgres_url), autocommit=True) as other:
-            ended = other.execute(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() "
-                "AND datname = current_database()"
-            ).fetchall()
-        assert ended
+        end_connections(migrated_postgres_url)
         store.ping()
+
+
+def test_a_watch_gets_over_the_loss_of_its_connection(
+    migrated_postgres_url: str, new_job: Callable[..., NewJob]
+) -> None:
+    with Store(migrated_postgres_url) as store:
+        store.submit(new_job(), TenantLimits())
+        claim = store.claim(["toy"], "worker-1")
+        assert claim is not None
+        with store.watch(claim.job.id, claim.fence) as watch:
+            assert watch.check() is Beat.CONTINUE
+            end_connections(migrated_postgres_url)
+            with pytest.raises(OperationalError):
+                watch.check()
+            assert watch.check() is Beat.CONTINUE

@@ -55,7 +55,8 @@ class History:
         held = job.status is Status.IN_PROGRESS and older == 0
         if action == "beat":
             expected = (Beat.CANCEL if job.cancel_requested else Beat.CONTINUE) if held else Beat.LOST
-            assert self.store.check(job_id, fence) is expected
+            with self.store.watch(job_id, fence) as watch:
+                assert watch.check() is expected
             assert self.store.beat(job_id, fence, progress=cents) is expected
         elif action == "give_back":
             then = Status.CANCELLED if job.cancel_requested else Status.QUEUED

@@ -87,6 +87,22 @@ def test_a_webhook_is_tried_until_delivered_or_given_up(
         assert store.due_webhooks() == []
 
 
+def test_webhooks_of_every_tenant_have_their_turn(database_url: str, clock: Clock, new_job: NewJobs) -> None:
+    with Store(database_url, clock) as store:
+        for tenant in (*["ann"] * 6, "bob", "cleo", "cleo"):
+            new = new_job(tenant=tenant, webhook_url="https://a.example")
+            store.submit(new, LIMITS)
+            store.cancel(new.id, tenant)
+            clock.now += 1
+        first = store.due_webhooks(limit=6, per_tenant=4)
+        assert [message.tenant for message in first] == ["ann"] * 3 + ["bob", "cleo", "cleo"]
+        assert [message.job_id for message in first[:3]] == ["job_0000", "job_0001", "job_0002"]
+        second = store.due_webhooks(limit=6, per_tenant=4, busy={"ann": 3})
+        assert [message.job_id for message in second] == ["job_0003"]
+        assert store.due_webhooks(limit=6, per_tenant=4, busy={"ann": 4}) == []
+        assert len(store.due_webhooks()) == 2
+
+
 def test_an_address_that_wants_no_more_gets_no_more(store: Store, new_job: NewJobs) -> None:
     gone, other = "https://gone.example", "https://other.example"
     ended, queued, kept = (new_job(webhook_url=url) for url in (gone, gone, other))

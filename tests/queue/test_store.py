@@ -62,6 +62,11 @@ def test_pages_join_up_across_jobs_of_one_instant(
         assert sorted(job.id for job in (*first, *rest)) == ids
 
 
+def check(store: Store, job_id: str, fence: int) -> Beat:
+    with store.watch(job_id, fence) as watch:
+        return watch.check()
+
+
 def test_a_run_from_claim_to_finish(store: Store, new_job: NewJobs) -> None:
     new = new_job()
     store.submit(new, LIMITS)
@@ -69,7 +74,7 @@ def test_a_run_from_claim_to_finish(store: Store, new_job: NewJobs) -> None:
     assert claim is not None
     assert (claim.job.status, claim.job.worker, claim.job.attempts) == (Status.IN_PROGRESS, "worker-1", 1)
     assert store.beat(new.id, claim.fence, progress=40, detail={"steps": 4}) is Beat.CONTINUE
-    assert store.check(new.id, claim.fence) is Beat.CONTINUE
+    assert check(store, new.id, claim.fence) is Beat.CONTINUE
     running = store.get(new.id)
     assert running is not None
     assert (running.progress, running.detail) == (40, {"steps": 4})
@@ -87,7 +92,21 @@ def test_a_run_from_claim_to_finish(store: Store, new_job: NewJobs) -> None:
     )
     assert done.completed_at is not None
     assert done.detail == {"steps": 4}
-    assert store.check(new.id, claim.fence) is Beat.LOST
+    assert check(store, new.id, claim.fence) is Beat.LOST
+
+
+def test_a_watch_sees_what_happens_between_two_questions(store: Store, new_job: NewJobs) -> None:
+    store.submit(new_job(), LIMITS)
+    claim = store.claim(["toy"], "worker-1")
+    assert claim is not None
+    with store.watch(claim.job.id, claim.fence) as watch:
+        for progress in range(20):  # psycopg prepares a statement after some
+            assert watch.check() is Beat.CONTINUE
+            store.beat(claim.job.id, claim.fence, progress=progress)
+        store.cancel(claim.job.id, "ann")
+        assert watch.check() is Beat.CANCEL
+        store.requeue(claim.job.id, claim.fence)
+        assert watch.check() is Beat.LOST
 
 
 def test_a_failure_keeps_progress_and_reason(store: Store, new_job: NewJobs) -> None:
@@ -111,7 +130,7 @@ def test_finish_takes_ends_only(store: Store, new_job: NewJobs) -> None:
     assert claim is not None
     with pytest.raises(ValueError, match="queued is no end"):
         store.finish(claim.job.id, claim.fence, Status.QUEUED, result=None, charge_usd=Decimal(0))
-    assert store.check(claim.job.id, claim.fence) is Beat.CONTINUE
+    assert check(store, claim.job.id, claim.fence) is Beat.CONTINUE
 
 
 def test_cancelling_a_queued_job_ends_it(store: Store, new_job: NewJobs) -> None:
@@ -130,7 +149,7 @@ def test_cancelling_a_running_job_asks_its_worker(store: Store, new_job: NewJobs
     assert claim is not None
     asked = store.cancel(new.id, "ann")
     assert (asked.status, asked.cancel_requested) == (Status.IN_PROGRESS, True)
-    assert store.check(new.id, claim.fence) is Beat.CANCEL
+    assert check(store, new.id, claim.fence) is Beat.CANCEL
     assert store.beat(new.id, claim.fence) is Beat.CANCEL
     assert store.finish(new.id, claim.fence, Status.CANCELLED, result=None, charge_usd=Decimal("0.01"))
     assert store.cancel(new.id, "ann").status is Status.CANCELLED
@@ -242,7 +261,8 @@ def test_heartbeats_count_the_beats(store: Store, new_job: NewJobs) -> None:
     assert claim is not None
     before = store.heartbeats()[claim.job.id]
     assert before.fence == claim.fence
-    store.check(claim.job.id, claim.fence)
+    with store.watch(claim.job.id, claim.fence) as watch:
+        watch.check()
     assert store.heartbeats()[claim.job.id] == before
     store.beat(claim.job.id, claim.fence)
     assert store.heartbeats()[claim.job.id] != before
@@ -255,8 +275,9 @@ def test_workers_are_live_while_they_say_so(database_url: str, clock: Clock) -> 
         assert [(worker.name, worker.routes) for worker in store.live_workers()] == [
             ("one", ("toy", "wan")), ("two", ("toy",)),
         ]
-        store.register_worker("one", ["wan"], "cuda:0")
+        store.register_worker("one", ["wan"], "cuda:0", {"clips": 3})
         assert [worker.name for worker in store.live_workers("toy")] == ["two"]
+        assert [worker.figures for worker in store.live_workers()] == [{"clips": 3}, {}]
         clock.now += 31
         store.register_worker("one", ["wan"], "cuda:0")
         assert [worker.name for worker in store.live_workers()] == ["one"]

@@ -20,7 +20,7 @@ from videosvc_queue.deliveries import Webhook
 from videosvc_queue.job import Job, NewJob, Status
 from videosvc_queue.store import Store
 from videosvc_queue.tenants import TenantLimits
-from videosvc_queue.webhooks import RETRIES_S, WebhookSender
+from videosvc_queue.webhooks import PER_TENANT, RETRIES_S, WebhookSender
 from webhook_receiver import Receiver, receiving
 
 
@@ -46,9 +46,9 @@ def sender(store: Store, clock: Clock) -> WebhookSender:
 
 
 @pytest.fixture
-def end_job(store: Store, new_job: Callable[..., NewJob]) -> Callable[[str], str]:
-    def end_job(url: str) -> str:
-        job, _ = store.submit(new_job(webhook_url=url), TenantLimits())
+def end_job(store: Store, new_job: Callable[..., NewJob]) -> Callable[..., str]:
+    def end_job(url: str, tenant: str = "ann") -> str:
+        job, _ = store.submit(new_job(webhook_url=url, tenant=tenant), TenantLimits())
         claim = store.claim(["toy"], "worker")
         assert claim is not None
         store.finish(job.id, claim.fence, Status.COMPLETED, result={}, charge_usd=Decimal(0))
@@ -99,6 +99,23 @@ def test_its_thread_delivers(
     with WebhookSender(store, describe, allow_private=True, every_s=0.01, clock=clock):
         end_job(receiver.url)
         eventually(lambda: receiver.got)
+
+
+def test_a_server_that_never_answers_holds_up_nobody_else(
+    store: Store, receiver: Receiver, clock: Clock, end_job: Callable[..., str]
+) -> None:
+    receiver.hold = threading.Event()
+    sender = WebhookSender(store, describe, allow_private=True, every_s=0.01, timeout_s=60, clock=clock)
+    with receiving() as other, sender:
+        for _ in range(PER_TENANT + 3):
+            end_job(receiver.url)
+        eventually(lambda: len(receiver.got) == PER_TENANT)
+        for _ in range(3 * PER_TENANT):
+            end_job(other.url, "bob")
+        eventually(lambda: len(other.got) == 3 * PER_TENANT)
+        assert len(receiver.got) == PER_TENANT
+        receiver.hold.set()
+        eventually(lambda: len(receiver.got) == PER_TENANT + 3)
 
 
 def test_a_failed_delivery_is_tried_again_under_the_same_id(

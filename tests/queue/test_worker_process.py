@@ -296,6 +296,79 @@ def test_one_of_two_batch_jobs_makes_way_for_one_interactive(service: Service) -
     assert sorted(service.until(job_id, Status.COMPLETED).attempts for job_id in batches) == [1, 2]
 
 
+def friends(service: Service, count: int, gate: str = "gate", tier: Tier = Tier.INTERACTIVE) -> list[str]:
+    """Jobs that run at once in a worker with a company."""
+    return [service.submit(gate, tier=tier, company="friends") for _ in range(count)]
+
+
+def test_jobs_run_at_once_in_one_process(service: Service) -> None:
+    service.start_worker(10, "company")
+    jobs = friends(service, 4)
+    for job_id in jobs[:3]:
+        service.until(job_id, Status.IN_PROGRESS)
+    assert service.job(jobs[3]).status is Status.QUEUED  # three at most
+    with redis.Redis.from_url(service.redis.url) as client:
+        eventually(lambda: client.llen("videosvc.toy") == 3)  # bells of jobs that run already do no harm
+    service.open("gate")
+    pids = {service.until(job_id, Status.COMPLETED).result["worker"] for job_id in jobs}  # type: ignore[index]
+    assert len(pids) == 1
+    assert service.charges() == (4, Decimal("0.04"))
+    assert {service.job(job_id).attempts for job_id in jobs} == {1}
+
+
+@pytest.mark.parametrize("whom", ["worker", "child"])
+def test_a_killed_worker_loses_none_of_its_company(service: Service, whom: str) -> None:
+    first = service.start_worker(10, "company")
+    jobs = friends(service, 2)
+    for job_id in jobs:
+        service.until(job_id, Status.IN_PROGRESS)
+    if whom == "worker":
+        os.killpg(first.pid, signal.SIGKILL)
+        service.start_worker(10, "company")
+    else:
+        child_of(first).kill()
+    for job_id in jobs:
+        service.until(job_id, Status.IN_PROGRESS, attempt=2)
+    service.open("gate")
+    for job_id in jobs:
+        assert service.until(job_id, Status.COMPLETED).attempts == 2
+    assert service.charges() == (2, Decimal("0.02"))
+
+
+def test_sigterm_gives_a_whole_company_back(service: Service) -> None:
+    worker = service.start_worker(10, "company")
+    jobs = friends(service, 2)
+    for job_id in jobs:
+        service.until(job_id, Status.IN_PROGRESS)
+    worker.terminate()
+    for job_id in jobs:
+        assert service.until(job_id, Status.QUEUED).wasted_s == 0.25
+    assert worker.wait(60) == 0
+    assert service.store.live_workers() == []
+
+
+def test_a_company_of_batch_makes_way_for_interactive(service: Service) -> None:
+    service.start_worker(10, "company")
+    jobs = friends(service, 2, tier=Tier.BATCH)
+    for job_id in jobs:
+        service.until(job_id, Status.IN_PROGRESS)
+    service.until(service.submit(), Status.COMPLETED)  # no friend of theirs
+    for job_id in jobs:
+        service.until(job_id, Status.IN_PROGRESS, attempt=2)
+    service.open("gate")
+    for job_id in jobs:
+        service.until(job_id, Status.COMPLETED)
+    assert service.charges() == (3, Decimal("0.03"))
+
+
+def test_one_of_a_company_that_runs_over_is_ended_by_the_kernel(service: Service) -> None:
+    service.start_worker(10, "company")
+    (job_id,) = friends(service, 1)
+    service.until(job_id, Status.IN_PROGRESS)
+    over = service.submit("never", max_run_s=0.5 - worker_process.GRACE_S, company="friends")
+    assert service.until(over, Status.FAILED).error_code == "worker_lost"
+
+
 def test_a_job_that_raises_leaves_the_worker_well(service: Service) -> None:
     worker = service.start_worker()
     child = child_of(worker)

@@ -141,6 +141,19 @@ def test_who_watches_sees_plan_progress_and_previews(
     assert (picture.format, picture.size) == ("JPEG", (64, 64))
 
 
+def test_between_two_words_of_progress_is_a_while_but_no_chunk_ends_unheard(
+    bench: Bench, handler: VideoHandler, quoted: Any, submitted: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attempt, "PROGRESS_S", 1e9)
+    submitted(quoted(preset="quality"))
+    job = bench.run(handler)
+    told = [event.data for event in bench.bus.read(job.id) if event.kind == "progress"]
+    steps = told[0]["steps"]
+    assert steps > 2
+    places = [(data["chunk"], data["step"]) for data in told]
+    assert places == [(1, 1), (1, steps), (1, steps), (2, steps), (2, steps)]
+
+
 def test_cancel_stops_within_the_step_and_charges_for_what_ran(
     bench: Bench, handler: VideoHandler, quoted: Any, submitted: Any, work: Path, checkpoints: Path
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,13 +12,22 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 import pytest
+from imageio_ffmpeg import get_ffmpeg_exe
 
 from eventually import eventually
 from videosvc.artifacts.store import ArtifactStore
 from videosvc.cli.main import run
+from videosvc.config.models import load_model
 from videosvc.config.settings import Settings
+from videosvc.engine.loading import open_engine
+from videosvc.engine.plan import Plan
+from videosvc.pricing.batching import BatchShare
+from videosvc.pricing.calibration import Calibration, calibration_path, fingerprint_of, levers_of
+from videosvc.pricing.features import FEATURES
+from videosvc.pricing.shape import read_shape
 from videosvc_queue.celery_app import make_celery
 from videosvc_queue.dispatcher import Dispatcher
 from videosvc_queue.events import EventBus
@@ -77,6 +87,8 @@ def test_a_job_runs_from_submit_to_its_files_and_the_worker_stops_when_told(
     kinds = [event.kind for event in EventBus(redis_url).read(job.id)]
     assert kinds[0] == "plan" and kinds[-1] == "completed"
     assert [(entry.device, entry.routes) for entry in queue.live_workers()] == [("cpu", ("toyworld",))]
+    asked = {"prompt_cache_hits": 0, "prompt_cache_misses": 2}  # the clip that warms up, and the job's
+    eventually(lambda: queue.live_workers()[0].figures == asked, STARTED_S)
     worker.terminate()
     assert worker.wait(60) == 0
     assert queue.live_workers() == []
@@ -101,6 +113,57 @@ def test_a_job_whose_worker_is_killed_ends_as_if_nothing_had_happened(
     etags = [job.result["artifacts"]["video"]["etag"] for job in (killed, undisturbed)]  # type: ignore[index]
     assert etags[0] == etags[1]
     assert not checkpoint.exists()
+
+
+@pytest.mark.usefixtures("service")
+def test_two_jobs_of_one_kind_share_forwards_and_become_what_they_are_alone(
+    new_worker: StartWorker, folder: Path, settings: Settings, queue: Store, artifacts: ArtifactStore, tmp_path: Path,
+    quoted: Any, submitted: Any,
+) -> None:  # fmt: skip
+    draft = folder / "presets" / "draft.toml"
+    text = draft.read_text().replace("steps = 2", "steps = 40")  # so that they meet, on a quick machine too
+    draft.write_text(re.sub(r"(max_\w+) = [\d.]+", r"\1 = 100.0", text))
+    quotes = [quoted(seed=seed, seconds=4.0, prompt=prompt) for seed, prompt in enumerate(("a red circle", "the sea"))]
+    _measured_to_share(settings, folder, quotes[0].plan)
+    jobs = [submitted(quote) for quote in quotes]
+    new_worker()
+    ended = [until(queue, job, Status.COMPLETED) for job in jobs]
+    engine = open_engine(load_model(folder, "toyworld"), "cpu")
+    for job, quote in zip(ended, quotes, strict=True):
+        assert job.result is not None and job.attempts == 1
+        receipt = job.result["receipt"]
+        saved = {lever["name"]: lever["saved_compute_seconds"] for lever in receipt["levers"]}
+        assert 0 < saved["batch"] <= receipt["by_stage"]["denoise"]  # at a share of a half
+        assert 0 < receipt["charged_usd"] <= receipt["quoted_usd"]
+        shared, alone = tmp_path / "shared.mp4", tmp_path / "alone.mp4"
+        shared.write_bytes(b"".join(artifacts.open(job.result["artifacts"]["video"]["key"])))
+        for _ in engine.run(quote.plan, alone):
+            pass
+        pictures = [_pixels(path, quote.plan) for path in (shared, alone)]
+        assert pictures[0].shape == pictures[1].shape == (quote.plan.frames, 64, 64, 3)
+        assert np.abs(pictures[0] - pictures[1]).mean() < 0.5  # of 255
+
+
+def _measured_to_share(settings: Settings, folder: Path, plan: Plan) -> None:
+    """As if `videosvc calibrate` had found that two clips take no longer than one."""
+    entry = load_model(folder, plan.model)
+    Calibration(
+        device="cpu",
+        model=entry.name,
+        levers=levers_of(plan),
+        fingerprint=fingerprint_of(read_shape(entry).model_hash),
+        measured_at=1.8e9,
+        seconds={kind: dict.fromkeys(names, 1e-3) for kind, names in FEATURES.items()},
+        cold_s=0.1,
+        residuals=(1.0,),
+        batch=(BatchShare(size=plan.size, clips=2, share=0.5),),
+    ).save(calibration_path(settings.data_dir, "cpu", entry.name, plan))
+
+
+def _pixels(path: Path, plan: Plan) -> np.ndarray:
+    command = [get_ffmpeg_exe(), "-v", "error", "-i", str(path), "-f", "rawvideo", "-pix_fmt", "rgb24", "-"]
+    raw = subprocess.run(command, capture_output=True, check=True).stdout
+    return np.frombuffer(raw, np.uint8).reshape(-1, plan.height, plan.width, 3).astype(np.float32)
 
 
 def test_a_worker_needs_a_redis(capfd: pytest.CaptureFixture[str]) -> None:

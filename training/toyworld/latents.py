@@ -35,12 +35,12 @@ class Latents:
 
 
 def sample_latent_orders(count: int, size: int, rng: random.Random) -> list[Order]:
-    """Scenes that are not held out; three in five from their beginning, the others from a later second."""
+    """Scenes that are not held out; four in five from their beginning, the others from a later second."""
     orders: list[Order] = []
     while len(orders) < count:
         scene = sample_scene(rng)
         if not held_out(scene):
-            start_s = 0.0 if rng.random() < 0.6 else float(rng.randint(1, 6))
+            start_s = 0.0 if rng.random() < 0.8 else float(rng.randint(1, 6))
             orders.append(Order(scene, size, FRAMES, start_s))
     return orders
 

@@ -22,7 +22,7 @@ from training.toyworld.latents import load_or_encode
 from videosvc.families.causal_autoencoder import CausalConvAutoencoder
 
 SHARES = {"autoencoder": 0.08, "text": 0.01, "flow": 0.78, "distil": 0.13}  # of the budget; as the weights were made
-CLIPS = {64: 14_000, 96: 4_000, 128: 2_000}
+CLIPS = {64: 40_000, 96: 4_000, 128: 2_000}
 
 
 def save(

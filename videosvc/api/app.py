@@ -17,7 +17,7 @@ from videosvc.api.query import known_query
 from videosvc.api.services import Services
 from videosvc_queue.fanout import Fanout
 
-ROUTERS = (videos.router, content.router, events.router, quotes.router, catalog.router, usage.router, health.router)
+ROUTERS = (videos.router, content.router, events.router, quotes.router, catalog.router, usage.router)
 EXPOSED = ("ETag", "Content-Range", "openai-poll-after-ms", "Retry-After", "Idempotent-Replayed", "X-RateLimit-Limit",
            "X-RateLimit-Remaining", "X-RateLimit-Reset")  # fmt: skip
 SENT = ("Authorization", "Content-Type", "Idempotency-Key", "If-None-Match", "Last-Event-ID", "Range")
@@ -46,6 +46,7 @@ def create_app(services: Services, tickers: Sequence[AbstractContextManager[obje
     app.state.services = services
     for router in ROUTERS:
         app.include_router(router, dependencies=[Depends(known_query)])
+    app.include_router(health.router)  # load balancers add parameters of their own
     page.add_page(app)
     add_error_handlers(app)
     app.add_middleware(CountRequests, metrics=services.metrics)

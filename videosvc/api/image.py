@@ -1,25 +1,41 @@
-"""Checks of an uploaded image."""
+"""The picture that a request brings along: a file of a form, or a data: URL."""
 
 from __future__ import annotations
 
-import io
+import base64
+import binascii
+import re
 
-from PIL import Image
-
+from videosvc.api.body import Body
 from videosvc.api.errors import invalid
+from videosvc.engine.picture import PARAM, Picture
 
-FORMATS = ("PNG", "JPEG", "WEBP")
-MAX_PIXELS = 4096 * 4096
+ALLOWED = "must be an image: a file in a multipart body, or a data: URL"
+DATA_URL = re.compile(r"data:[^,]{0,200};base64,", re.IGNORECASE)
 
 
-def check_image(param: str, data: bytes) -> None:
-    """Raises ApiError unless this is a whole image of a known kind, with no more pixels than memory is fit for."""
+def take_picture(body: Body) -> tuple[Body, Picture | None]:
+    """The body without its input_reference, and that. Raises ApiError or UserError (input_reference).
+
+    The OpenAI SDK sends a file, or an object with an `image_url`, of which we take data: URLs alone: the service
+    fetches nothing for anybody.
+    """
+    fields, files = dict(body.fields), dict(body.files)
+    file, reference = files.pop(PARAM, None), fields.pop(PARAM, None)
+    if file is not None and reference is not None:
+        raise invalid(PARAM, "is there twice")
+    if isinstance(reference, dict) and set(reference) == {"image_url"}:
+        reference = reference["image_url"]
+    if reference is not None:
+        file = _content(reference)
+    return Body(fields, files), None if file is None else Picture.read(file)
+
+
+def _content(reference: object) -> bytes:
+    head = DATA_URL.match(reference) if isinstance(reference, str) else None
+    if head is None:
+        raise invalid(PARAM, ALLOWED)
     try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:  # reads the header alone
-            if image.width * image.height > MAX_PIXELS:
-                raise invalid(param, f"{image.width}x{image.height}: may have at most {MAX_PIXELS} pixels")
-            image.load()
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise invalid(param, f"may have at most {MAX_PIXELS} pixels") from error
-    except (OSError, SyntaxError, ValueError) as error:  # what Pillow raises for damaged files of several kinds
-        raise invalid(param, f"must be a whole {', '.join(FORMATS)} image") from error
+        return base64.b64decode(head.string[head.end() :], validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise invalid(PARAM, "its data: URL must be base64") from error

@@ -1,18 +1,23 @@
-"""What Prometheus reads: requests, open streams, and the queue as it is when it asks."""
+"""What Prometheus reads: requests, open streams, the queue as it is when it asks, and what workers have counted."""
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from videosvc_queue.store import Store
 
+FIGURES = {  # of a worker, as it names them
+    "prompt_cache_hits": "prompts whose embedding was remembered",
+    "prompt_cache_misses": "prompts that had to be encoded",
+}
 SECONDS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)  # upper bounds; the targets are 0.02 and 0.05
 
 
@@ -66,9 +71,13 @@ class QueueCollector(Collector):
         running = GaugeMetricFamily(
             "videosvc_jobs_in_progress", "jobs on a worker", value=len(self._store.heartbeats())
         )
-        live = len(self._store.live_workers())
-        workers = GaugeMetricFamily("videosvc_workers", "workers heard of lately", value=live)
-        return (queued, running, workers)
+        live = self._store.live_workers()
+        workers = GaugeMetricFamily("videosvc_workers", "workers heard of lately", value=len(live))
+        counted = [CounterMetricFamily(f"videosvc_{name}", text, labels=("worker",)) for name, text in FIGURES.items()]
+        for (name, family), worker in itertools.product(zip(FIGURES, counted, strict=True), live):
+            if name in worker.figures:
+                family.add_metric((worker.name,), worker.figures[name])
+        return (queued, running, workers, *counted)
 
 
 class CountRequests:

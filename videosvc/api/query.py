@@ -13,7 +13,7 @@ from videosvc.api.errors import ApiError
 
 
 async def known_query(request: Request) -> None:
-    """Dependency of every route. Raises ApiError 400 naming a parameter that is unknown, or there twice."""
+    """Dependency of every route of the API. Raises ApiError 400 naming a parameter that is unknown, or there twice."""
     if not request.url.query:
         return
     fields = get_flat_params(request.scope["route"].dependant)

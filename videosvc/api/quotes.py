@@ -18,10 +18,10 @@ router = APIRouter(prefix="/v1", tags=["quotes"], responses=ERRORS)
 def create_quote(tenant: Tenant, sent: Sent, services: Here) -> Response:
     """Plan and price a clip; nothing runs. Create with `quote_id` runs it at this price."""
     rate = services.rates.take(tenant)
-    request = checked(sent)
+    request, picture = checked(sent)
     if request.quote_id is not None:
         raise invalid("quote_id", "is for creating a video")
-    quote = plan(services, tenant, request)
+    quote = plan(services, tenant, request, picture)
     body = {"request": request.model_dump(mode="json"), "quote": quote.fields()}
     services.store.save_quote(quote.id, tenant.tenant, body, quote.expires_at)
     return JSONResponse(quote.as_dict(), headers=rate.headers())

@@ -8,6 +8,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstr
 from pydantic.config import JsonDict
 
 from videosvc.config.request import Request
+from videosvc.engine.picture import Picture
 from videosvc.pricing.cap import Cap
 from videosvc.pricing.goal import Goal
 
@@ -78,7 +79,8 @@ class VideoRequest(BaseModel):
     )
     quote_id: str | None = Field(None, max_length=64, description="run what POST /v1/quotes quoted, at its price")
 
-    def request(self) -> Request:
+    def request(self, picture: Picture | None = None) -> Request:
+        """`picture`: what came as input_reference."""
         return Request(
             prompt=self.prompt,
             negative_prompt=self.negative_prompt,
@@ -88,6 +90,7 @@ class VideoRequest(BaseModel):
             size=self.size,
             fps=self.fps,
             seed=self.seed,
+            picture=picture,
         )
 
     def cap(self) -> Cap:
@@ -266,12 +269,13 @@ ERRORS: dict[int | str, dict[str, Any]] = {"4XX": {"model": Error}, "5XX": {"mod
 def request_body() -> dict[str, Any]:
     """The OpenAPI entry of a body that is read by body.py."""
     schema = VideoRequest.model_json_schema()
-    with_file = {
-        **schema,
-        "properties": {
-            **schema["properties"],
-            "input_reference": {"type": "string", "format": "binary", "description": "an image: the first frame"},
-        },
+    what = "a PNG, JPEG or WebP image to start from: the first frame, scaled and cut to the clip's size"
+    kinds = {
+        "application/json": {"type": "string", "format": "uri", "description": f"{what}; as a data: URL"},
+        "multipart/form-data": {"type": "string", "format": "binary", "description": what},
     }
-    content = {"application/json": {"schema": schema}, "multipart/form-data": {"schema": with_file}}
+    content = {
+        kind: {"schema": {**schema, "properties": {**schema["properties"], "input_reference": reference}}}
+        for kind, reference in kinds.items()
+    }
     return {"requestBody": {"required": True, "content": content}}

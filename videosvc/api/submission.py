@@ -2,51 +2,54 @@
 
 from __future__ import annotations
 
+import logging
 import reprlib
+import tempfile
 import time
+from pathlib import Path
 
 from pydantic import ValidationError
 
 from videosvc.api.auth import Caller
 from videosvc.api.body import Body
-from videosvc.api.errors import ApiError, invalid, invalid_value
-from videosvc.api.image import check_image
+from videosvc.api.errors import ApiError, invalid, invalid_value, unavailable
+from videosvc.api.image import take_picture
 from videosvc.api.schemas import VideoRequest
 from videosvc.api.services import Services
+from videosvc.engine.picture import PARAM, Picture
 from videosvc.pricing.quote import Quote
+from videosvc_queue.errors import QueueError
 from videosvc_queue.job import Job, NewJob
 from videosvc_queue.tiers import Tier
+
+log = logging.getLogger(__name__)
 
 START_S = 300.0  # of an attempt's wall time that is no compute: loading the model, or fetching it first
 FREE_BESIDE_QUOTE = {"quote_id", "webhook_url", "metadata"}  # what a quote says nothing of
 
 
-def checked(body: Body) -> VideoRequest:
-    """Raises ApiError naming the field that is wrong."""
+def checked(body: Body) -> tuple[VideoRequest, Picture | None]:
+    """The request, and the picture it starts from. Raises ApiError, UserError naming the field that is wrong."""
+    body, picture = take_picture(body)
     try:
         request = VideoRequest.model_validate(body.fields)
     except ValidationError as error:
-        if "input_reference" in body.fields:
-            raise invalid("input_reference", "must be an image file in a multipart body") from error
         raise invalid_value(error, VideoRequest) from error
-    for name, data in body.files.items():
-        if name != "input_reference":
-            raise invalid(name, "may not be a file" if name in VideoRequest.model_fields else "unknown field")
-        check_image(name, data)
-        raise invalid(name, "no model here starts from a first frame")
-    return request
+    for name in body.files:
+        raise invalid(name, "may not be a file" if name in VideoRequest.model_fields else "unknown field")
+    return request, picture
 
 
-def plan(services: Services, caller: Caller, request: VideoRequest) -> Quote:
+def plan(services: Services, caller: Caller, request: VideoRequest, picture: Picture | None) -> Quote:
     """The quote that is named, or a new one. Raises ApiError, CapTooLow, UserError naming the field."""
     if request.quote_id is None:
-        tier = Tier(request.tier)
+        tier, wanted = Tier(request.tier), request.request(picture)
 
         def wait_s(model: str) -> float:
             services.planners.require_worker(model)
             return services.store.ahead_of_next(caller.tenant, model, tier).wait_s
 
-        return services.planners.current().quote(request.request(), request.cap(), request.tier, request.goal(), wait_s)
+        return services.planners.current().quote(wanted, request.cap(), request.tier, request.goal(), wait_s)
     stored = services.store.get_quote(request.quote_id, caller.tenant)
     if stored is None:
         raise invalid("quote_id", f"there is no quote {reprlib.repr(request.quote_id)}")
@@ -57,11 +60,21 @@ def plan(services: Services, caller: Caller, request: VideoRequest) -> Quote:
         before = getattr(quoted, field)
         if getattr(request, field) != before:
             raise invalid(field, f"{reprlib.repr(before)} was quoted; leave it so, or ask for a new quote")
-    return Quote.parse(stored.body["quote"])
+    quote = Quote.parse(stored.body["quote"])
+    if quote.plan.input_reference != (None if picture is None else picture.digest):
+        raise invalid(PARAM, "send along what was quoted, the same picture or none, or ask for a new quote")
+    return quote
 
 
 def submit(
-    services: Services, caller: Caller, request: VideoRequest, body_hash: str, key: str | None, job_id: str, again: bool
+    services: Services,
+    caller: Caller,
+    request: VideoRequest,
+    picture: Picture | None,
+    body_hash: str,
+    key: str | None,
+    job_id: str,
+    again: bool,
 ) -> tuple[Job, bool]:
     """The job, and whether it was there before. `key` is the Idempotency-Key; `again`: an earlier try had this id.
 
@@ -72,21 +85,51 @@ def submit(
         return earlier, True
     if key is not None and (earlier := store.replay(caller.tenant, key, body_hash)) is not None:
         return earlier, True  # before planning: the same plan might not fit its cap today
-    quote = plan(services, caller, request)
-    job, replayed = store.submit(_new_job(job_id, caller, request, quote, body_hash, key), caller.limits)
+    quote = plan(services, caller, request, picture)
+    kept = None if picture is None else _keep(services, job_id, picture)
+    try:
+        job, replayed = store.submit(_new_job(job_id, caller, request, quote, kept, body_hash, key), caller.limits)
+    except QueueError:
+        services.artifacts.delete(job_id)
+        raise
+    if job.id != job_id:  # somebody with the same key came first
+        services.artifacts.delete(job_id)
     services.kick()
     return job, replayed
 
 
+def _keep(services: Services, job_id: str, picture: Picture) -> str:
+    """Where the artifact store has it: a row of SQL would be read with it at every look at the job.
+
+    Before the job is there, as a worker may take that at once; it goes with the job's other files. Raises ApiError 503.
+    """
+    try:
+        with tempfile.TemporaryDirectory(prefix="videosvc-") as folder:
+            file = Path(folder, "input_reference.png")
+            file.write_bytes(picture.png)
+            return services.artifacts.put(job_id, 0, file.name, file).key
+    except OSError as error:
+        log.error("artifact store: %s", error)
+        raise unavailable("the place where pictures are kept does not answer; try again") from error
+
+
 def _new_job(
-    job_id: str, caller: Caller, request: VideoRequest, quote: Quote, body_hash: str, key: str | None
+    job_id: str,
+    caller: Caller,
+    request: VideoRequest,
+    quote: Quote,
+    picture: str | None,
+    body_hash: str,
+    key: str | None,
 ) -> NewJob:
+    """`picture`: where it is kept."""
+    payload = {"quote": quote.fields(), "shown": quote.as_dict()}  # for the worker, and for every answer
     return NewJob(
         id=job_id,
         tenant=caller.tenant,
         tier=Tier(quote.rate.tier),
         route=quote.plan.model,
-        payload={"quote": quote.fields(), "shown": quote.as_dict()},  # for the worker, and for every answer
+        payload=payload if picture is None else {**payload, "input_reference": picture},
         predicted_s=quote.compute_s,
         hold_usd=quote.price_usd,
         max_run_s=START_S + 2 * (quote.max_compute_s or quote.bound_s),

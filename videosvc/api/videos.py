@@ -42,9 +42,9 @@ def create_video(
 ) -> Response:
     """Queue a clip. The same `Idempotency-Key` with the same body answers the same video for 24 hours."""
     rate = services.rates.take(tenant)
-    request, body_hash = checked(sent), sent.hash
+    (request, picture), body_hash = checked(sent), sent.hash
     with services.unsure.job_id(tenant.tenant, body_hash) as (job_id, again):
-        job, replayed = submit(services, tenant, request, body_hash, idempotency_key, job_id, again)
+        job, replayed = submit(services, tenant, request, picture, body_hash, idempotency_key, job_id, again)
         return _answer(services, job, rate.headers() | ({"Idempotent-Replayed": "true"} if replayed else {}))
 
 

@@ -18,7 +18,7 @@ from fsspec.implementations.local import LocalFileSystem
 from videosvc.errors import ConfigError
 
 PIECE = 256 * 1024  # bytes; of a stream to a client
-MEDIA_TYPES = {".mp4": "video/mp4", ".webp": "image/webp", ".jpg": "image/jpeg"}
+MEDIA_TYPES = {".mp4": "video/mp4", ".webp": "image/webp", ".jpg": "image/jpeg", ".png": "image/png"}
 JOB_ID = re.compile(r"[A-Za-z0-9_-]+")
 
 

@@ -34,7 +34,7 @@ def calibrate(model: Model = None) -> None:
     from videosvc.pricing.calibrate import calibrate as measure  # here, as it loads torch and scipy
 
     for levers, plan in {levers_of(plan): plan for plan in plans}.items():
-        engine = open_engine(entry, settings.device, plan.weights, settings.data_dir / "quantized")
+        engine = open_engine(entry, settings.device, plan.weights, settings.data_dir / "quantized", plan.compile)
         with progress_bar() as bar:
             task = bar.add_task(f"{entry.name} {levers}", total=1.0)
             calibration = measure(engine, entry, plan, partial(_show, bar, task))

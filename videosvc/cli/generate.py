@@ -17,6 +17,7 @@ from videosvc.cli.progress import progress_bar
 from videosvc.cli.request_options import (
     Deadline,
     Fps,
+    InputReference,
     Json,
     MaxCompute,
     MaxCost,
@@ -33,6 +34,7 @@ from videosvc.config.models import load_model
 from videosvc.config.request import Request, check_output
 from videosvc.config.settings import config_dir, load_settings
 from videosvc.engine.loading import device_name, open_engine
+from videosvc.engine.picture import Picture
 from videosvc.pricing.cap import Cap
 from videosvc.pricing.goal import Goal
 from videosvc.pricing.planner import Planner
@@ -55,6 +57,7 @@ def generate(
     size: Size = None,
     fps: Fps = None,
     seed: Seed = None,
+    input_reference: InputReference = None,
     max_cost: MaxCost = None,
     max_compute: MaxCompute = None,
     on_cap: OnCap = "degrade",
@@ -69,17 +72,20 @@ def generate(
     wanted = Cap.parse(max_cost, max_compute, on_cap)
     goal = Goal.parse(min_quality, deadline)
     planner = Planner(folder, settings, device_name(settings.device), cold=True)
-    quote = planner.quote(Request(prompt, None, model, preset, seconds, size, fps, seed), wanted, goal=goal)
+    picture = None if input_reference is None else Picture.load(input_reference)
+    request = Request(prompt, None, model, preset, seconds, size, fps, seed, picture)
+    quote = planner.quote(request, wanted, goal=goal)
     costs, entry = planner.cost_model, load_model(folder, quote.plan.model)
     limit_s = quote.max_compute_s
     cap = None if limit_s is None else costs.compute_cap(quote.plan, entry, limit_s, cold=True)
     with _stopped_by_signals() as check_stopped:
-        engine = open_engine(entry, settings.device, quote.plan.weights, settings.data_dir / "quantized")
+        quantized = settings.data_dir / "quantized"
+        engine = open_engine(entry, settings.device, quote.plan.weights, quantized, quote.plan.compile)
 
         from videosvc.pricing.energy import EnergyMeter
 
         energy = EnergyMeter(engine.family.device)
-        compute = _run(engine, quote.plan, output, cap, check_stopped)
+        compute = _run(engine, quote.plan, output, cap, picture, check_stopped)
     receipt = full_receipt(compute, quote, energy.read())
     with suppress(OSError):  # a clip is no worse for a data folder that cannot be written to
         costs.observe(quote.plan, entry, compute, cold=True)
@@ -93,12 +99,17 @@ def generate(
 
 
 def _run(
-    engine: Engine, plan: Plan, output: Path, cap: ComputeCap | None, check_stopped: Callable[[], None]
+    engine: Engine,
+    plan: Plan,
+    output: Path,
+    cap: ComputeCap | None,
+    picture: Picture | None,
+    check_stopped: Callable[[], None],
 ) -> ComputeReceipt:
     """Runs the plan to its end behind a progress bar; whatever stops it, the engine leaves no half file."""
     from videosvc.engine.events import Done, TextEncoded
 
-    with progress_bar() as bar, closing(engine.run(plan, output, None, cap)) as events:
+    with progress_bar() as bar, closing(engine.run(plan, output, None, cap, picture)) as events:
         task = bar.add_task("text", total=1.0)
         for event in events:
             check_stopped()

@@ -16,7 +16,9 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from videosvc.cli.request_options import InputReference
 from videosvc.config.request import check_output
+from videosvc.engine.picture import Picture
 from videosvc.errors import GenerationError, UserError
 
 if TYPE_CHECKING:
@@ -41,6 +43,7 @@ def submit(
     size: Annotated[str | None, typer.Option(metavar="WxH", help="Width and height in pixels.")] = None,
     fps: Annotated[int | None, typer.Option(help="Frames per second.")] = None,
     seed: Annotated[int | None, typer.Option(help="The same seed gives the same clip.")] = None,
+    input_reference: InputReference = None,
     max_cost: Annotated[float | None, typer.Option(metavar="USD", help="The most it may cost.")] = None,
     max_compute: Annotated[float | None, typer.Option(metavar="SECONDS", help="The most compute it may take.")] = None,
     on_cap: Annotated[str | None, typer.Option(metavar="degrade|reject", help="If that is too little.")] = None,
@@ -55,9 +58,14 @@ def submit(
         "max_cost_usd": max_cost, "max_compute_seconds": max_compute, "on_cap": on_cap, "tier": tier,
         "webhook_url": webhook_url,
     }  # fmt: skip
+    body = {name: value for name, value in fields.items() if value is not None}
+    picture = None if input_reference is None else Picture.load(input_reference)
     with _client() as client:
-        body = {name: value for name, value in fields.items() if value is not None}
-        video = client.post("/v1/videos", json=body).json()
+        if picture is None:
+            video = client.post("/v1/videos", json=body).json()
+        else:
+            files = {"input_reference": ("input_reference.png", picture.png, "image/png")}
+            video = client.post("/v1/videos", data=body, files=files).json()
         if watch:
             video = _watch(client, video["id"])
     typer.echo(json.dumps(video) if json_output else video["id"])

@@ -15,6 +15,7 @@ from typer.exceptions import TyperException
 
 from videosvc import __version__
 from videosvc.cli import jobs, keys, models, presets
+from videosvc.cli.bench import bench
 from videosvc.cli.calibrate import calibrate
 from videosvc.cli.doctor import doctor
 from videosvc.cli.generate import generate
@@ -42,6 +43,7 @@ app.command()(generate)
 app.command()(quote)
 app.command()(calibrate)
 app.command()(tune)
+app.command()(bench)
 app.command()(serve)
 app.command()(worker)
 app.add_typer(jobs.app, name="jobs")

@@ -9,6 +9,7 @@ import typer
 from videosvc.cli.request_options import (
     Deadline,
     Fps,
+    InputReference,
     Json,
     MaxCompute,
     MaxCost,
@@ -24,6 +25,7 @@ from videosvc.cli.request_options import (
 from videosvc.config.request import Request
 from videosvc.config.settings import config_dir, load_settings
 from videosvc.engine.loading import device_name
+from videosvc.engine.picture import Picture
 from videosvc.pricing.cap import Cap
 from videosvc.pricing.goal import Goal
 from videosvc.pricing.planner import Planner
@@ -38,6 +40,7 @@ def quote(
     size: Size = None,
     fps: Fps = None,
     seed: Seed = None,
+    input_reference: InputReference = None,
     max_cost: MaxCost = None,
     max_compute: MaxCompute = None,
     on_cap: OnCap = "degrade",
@@ -51,7 +54,8 @@ def quote(
     cap = Cap.parse(max_cost, max_compute, on_cap)
     goal = Goal.parse(min_quality, deadline)
     planner = Planner(folder, settings, device_name(settings.device), cold=True)
-    priced = planner.quote(Request(prompt, None, model, preset, seconds, size, fps, seed), cap, goal=goal)
+    picture = None if input_reference is None else Picture.load(input_reference)
+    priced = planner.quote(Request(prompt, None, model, preset, seconds, size, fps, seed, picture), cap, goal=goal)
     typer.echo(json.dumps(priced.as_dict()) if json_output else summary(priced))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -15,6 +16,9 @@ Seconds = Annotated[float | None, typer.Option(help="The clip's length.")]
 Size = Annotated[str | None, typer.Option(metavar="WxH", help="Width and height in pixels.")]
 Fps = Annotated[int | None, typer.Option(help="Frames per second.")]
 Seed = Annotated[int | None, typer.Option(help="The same seed gives the same clip; random if not given.")]
+InputReference = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="A PNG, JPEG or WebP picture to start from: the first frame.")
+]
 MaxCost = Annotated[str | None, typer.Option(metavar="USD", help="What the clip may cost at most.")]
 MaxCompute = Annotated[
     str | None, typer.Option(metavar="SECONDS", help="What the clip may take of the device at most.")

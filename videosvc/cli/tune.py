@@ -96,7 +96,7 @@ def tune(
     from videosvc.pricing.options import frontier
     from videosvc.pricing.tune import Tuner
 
-    engines = _open_engines(entry, grid.weights, weights is not None, settings)
+    engines = _open_engines(entry, grid.weights, weights is not None, settings, base.plan.compile)
     family = engines["native"].family
     judged_by, shown = _score(scored_by, entry, texts, clips, seed, clip_model, family.device)
     for text in dict.fromkeys(shown):
@@ -171,12 +171,14 @@ def _rate(base: Resolved, folder: Path, settings: Settings) -> Rate:
     return rate
 
 
-def _open_engines(entry: ModelEntry, weights: Sequence[str], asked_for: bool, settings: Settings) -> dict[str, Engine]:
+def _open_engines(
+    entry: ModelEntry, weights: Sequence[str], asked_for: bool, settings: Settings, compiled: bool
+) -> dict[str, Engine]:
     """One for each kind of weights, the reference's among them. What nobody asked for may be beyond this device."""
     engines = {}
     for lever in dict.fromkeys(("native", *weights)):
         try:
-            engines[lever] = open_engine(entry, settings.device, lever, settings.data_dir / "quantized")
+            engines[lever] = open_engine(entry, settings.device, lever, settings.data_dir / "quantized", compiled)
         except ModelError as error:
             if asked_for or error.param != "levers":
                 raise

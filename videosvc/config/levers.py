@@ -19,10 +19,10 @@ AVAILABLE: Mapping[str, Mapping[str, tuple[str, ...]]] = MappingProxyType(
     {
         "anyflow_far": MappingProxyType(
             {
-                "weights": ("native", "int8"),
+                "weights": ("native", "bf16", "int8"),
                 "frame_cache": ("native", "int8", "int4"),
                 "decode": ("full", "tiled", "stream"),
-                "compile": ("false",),
+                "compile": ("false", "true"),
             }
         ),
     }

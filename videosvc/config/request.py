@@ -17,6 +17,7 @@ from videosvc.config.size import Size
 from videosvc.errors import PresetError, UserError
 
 if TYPE_CHECKING:
+    from videosvc.engine.picture import Picture
     from videosvc.engine.plan import Plan
 
 MAX_PROMPT_CHARACTERS = 500
@@ -35,6 +36,7 @@ class Request:
     size: str | None = None
     fps: int | None = None
     seed: int | None = None
+    picture: Picture | None = None  # to start from
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +79,9 @@ def resolve_plan(request: Request, folder: Path, settings: Settings) -> Resolved
         weights=preset.levers.weights,
         frame_cache=preset.levers.frame_cache,
         decode=preset.levers.decode,
+        compile=preset.levers.compile,
         draft_threshold=preset.quality.draft_threshold,
+        input_reference=None if request.picture is None else request.picture.digest,
     )
     return Resolved(plan, entry, preset)
 

@@ -84,6 +84,9 @@ class Settings(BaseSettings):
     workers: int | None = Field(
         None, ge=0, le=64, description="workers beside the API; not given: one a GPU, one on a machine without"
     )
+    max_batch: int = Field(
+        4, ge=0, le=64, description="jobs that a worker denoises together where that was measured to pay; 0 or 1: none"
+    )
     insecure: bool = Field(False, description="serve without API keys on an address that is not loopback")
     cors_origins: Annotated[tuple[Origin, ...], NoDecode, BeforeValidator(_comma_separated)] = Field(
         (), description="web origins whose pages may call the API; with commas between them in the environment"

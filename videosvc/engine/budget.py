@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from statistics import median
 
 from videosvc.engine.costs import CALM, GUARD, ComputeCap, Pace
@@ -22,9 +22,11 @@ class Budget:
     the cap would be kept were the device to slow down a lot within it. All at the pace the run has shown so far.
     """
 
-    def __init__(self, meter: Meter, cap: ComputeCap) -> None:
+    def __init__(self, meter: Meter, cap: ComputeCap, clips: Callable[[], int] = lambda: 1) -> None:
+        """`clips`: how many shared the newest piece."""
         self.costs = cap.costs
         self._meter = meter
+        self._clips = clips
         self._max_s = cap.max_compute_s
         self._ratios: list[float] = []  # measured over expected, of this run's pieces on the device
 
@@ -40,7 +42,9 @@ class Budget:
         with self._meter.stage(stage, again):
             yield
         if expected_s > 0 and not again and stage in ("denoise", "decode"):  # the rest waits for other things too
-            self._ratios.append((self._meter.total_s - before) / expected_s)
+            ratio = (self._meter.total_s - before) / expected_s
+            # A share of a forward is cheap because it is one: the next may be alone again, and no faster than expected.
+            self._ratios.append(ratio if self._clips() == 1 else max(1.0, ratio))
 
     def steps_for(self, chunk: int, wanted: int) -> int:
         """How many steps, at most `wanted` and at least one, this chunk and those after it can all have."""

@@ -44,7 +44,7 @@ class ChunkCosts:
 class RunCosts:
     """Seconds the pieces of a plan are expected to take, in the order they come."""
 
-    text_s: float
+    text_s: float  # all that comes before the first chunk: the prompt, and the picture if it starts from one
     chunks: tuple[ChunkCosts, ...]
     finish_s: float
     spread: float  # 95 of 100 runs take no more than this times what was expected

@@ -12,15 +12,18 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from videosvc.engine.batch import Batch, Seat
 from videosvc.engine.budget import Budget
 from videosvc.engine.checkpoint import Checkpoint
 from videosvc.engine.costs import ComputeCap
 from videosvc.engine.events import ChunkDone, Done, Event, StepDone, TextEncoded, Traded
 from videosvc.engine.meter import Meter
 from videosvc.engine.mux import Mp4Writer
+from videosvc.engine.picture import Picture
 from videosvc.engine.plan import Plan
 from videosvc.errors import GenerationError
 from videosvc.families.base import Clip, Family
+from videosvc.families.latent_spec import LatentSpec
 from videosvc_samplers import SamplerState, draft, draft_sigmas, flow_sigmas, get_sampler, land
 
 
@@ -34,15 +37,17 @@ class _Run:
     chunks: int
     meter: Meter
     budget: Budget
+    seat: Seat
 
 
 class Engine:
-    """Runs plans on one loaded model, one at a time."""
+    """Runs plans on one loaded model: one after the other, or several in threads, which then share forwards."""
 
     def __init__(self, family: Family, clock: Callable[[], float] = time.perf_counter) -> None:
         """`clock`: in seconds, what compute is counted with."""
         self.family = family
-        self._clock = clock
+        self.clock = clock
+        self._batch = Batch(family, clock)
 
     @torch.inference_mode()
     def run(
@@ -51,41 +56,53 @@ class Engine:
         output: Path,
         resume_from: Checkpoint | None = None,
         cap: ComputeCap | None = None,
+        picture: Picture | None = None,
     ) -> Generator[Event, None, None]:
         """Makes the clip chunk by chunk, each one decoded and muxed as it lands, and yields what happens.
 
         Under `decode = "full"` all are decoded at once after the last: memory then grows with the clip.
 
+        `picture`, the one whose digest the plan has, is taken in as the chunk before the first: the frame cache and the
+        decoder have seen it, and of what it decodes to the last frame is shown, as the clip's first.
+
         To cancel, close the iterator: nothing is left behind. Resumed from the checkpoint of any step or chunk, the
-        file is bit for bit what it would have been (if no cap shortens it); finished chunks are decoded again, not
-        denoised. When `cap` comes near, a chunk lands by one jump from where it is and later ones get fewer steps.
+        file is bit for bit what it would have been (if no cap shortens it; to within roundings where forwards were
+        shared with other clips); finished chunks are decoded again, not denoised. When `cap` comes near, a chunk lands
+        by one jump from where it is and later ones get fewer steps.
         Raises UserError (output, prompt), GenerationError, ComputeCapExceeded (one of these: not even that fits),
-        ValueError (a checkpoint of another plan or model, other weights than the model's).
+        ValueError (a checkpoint of another plan or model, other weights than the model's, another picture).
         """
         family = self.family
         start = resume_from or Checkpoint(plan, family.model_hash, finished=(), sampler=None, spent={})
-        if plan.weights != family.weights:
-            raise ValueError(f"plan: weights={plan.weights!r}, but the model was loaded with {family.weights!r}")
+        if (plan.weights, plan.compile) != (family.weights, family.compiled):
+            loaded = f"weights={family.weights!r}, compile={family.compiled}"
+            raise ValueError(f"plan: weights={plan.weights!r}, compile={plan.compile}, but the model has {loaded}")
         if (start.plan, start.model_hash) != (plan, family.model_hash):
             raise ValueError("resume_from: the checkpoint is of another plan or model")
-        chunks = family.spec.chunks(plan.frames)
+        if plan.input_reference != (None if picture is None else picture.digest):
+            raise ValueError("picture: not the one that the plan starts from")
+        chunks = family.spec.chunks(plan.frames, picture is not None)
         cap = cap or ComputeCap.none(len(chunks))
         costs = cap.costs
         spent = resume_from.spent if resume_from is not None else None
-        meter = Meter(family.device, spent, cap.max_compute_s, self._clock)
-        budget = Budget(meter, cap)
         finished: tuple[Tensor, ...] = ()
         waiting: tuple[Tensor, ...] = ()  # finished, and not decoded yet
         steps: tuple[int, ...] = ()
-        written = 0
-        with Mp4Writer(output, plan.width, plan.height, plan.fps) as video:
+        decoded = written = unseen = 0  # latents, frames, frames of the picture that are not shown
+        with self._batch.seat() as seat, Mp4Writer(output, plan.width, plan.height, plan.fps) as video:
+            meter = Meter(family.device, spent, cap.max_compute_s, seat.clock, seat.held)
+            budget = Budget(meter, cap, lambda: seat.clips)
             with budget.piece("text", costs.text_s, again=resume_from is not None):
                 guided = plan.guidance_scale > 1.0
                 text = family.encode_text(plan.prompt, (plan.negative_prompt or "") if guided else None)
                 levers = plan.frame_cache, plan.decode
                 clip = family.open_clip(plan.width, plan.height, text, plan.guidance_scale, *levers)
+                if picture is not None:
+                    still = family.encode_picture(torch.from_numpy(picture.fitted(plan.width, plan.height)))
+                    clip.append(still)
+                    waiting, unseen = (still,), family.spec.frames_of(0, still.shape[2]) - 1
             yield TextEncoded(text.unknown_words)
-            run = _Run(plan, clip, start, len(chunks), meter, budget)
+            run = _Run(plan, clip, start, len(chunks), meter, budget, seat)
 
             for chunk, size in enumerate(chunks):
                 again = chunk < len(start.finished)
@@ -103,9 +120,9 @@ class Engine:
                     due, waiting = torch.cat(waiting, dim=2), ()
                     with budget.piece("decode", costs.chunks[chunk].decode_s, again):
                         frames = clip.decode(due)
-                    first_latent = sum(chunks[: chunk + 1]) - due.shape[2]
-                    assert len(frames) == family.spec.frames_of(first_latent, due.shape[2])
-                    pictures = frames[: plan.frames - written]
+                    assert len(frames) == family.spec.frames_of(decoded, due.shape[2])
+                    decoded += due.shape[2]
+                    pictures = frames[0 if written else unseen :][: plan.frames - written]
                     with budget.piece("mux", costs.chunks[chunk].mux_s, again):
                         video.write(pictures)
                     written += len(pictures)
@@ -116,18 +133,14 @@ class Engine:
 
             with budget.piece("mux", costs.finish_s):
                 video.finish()
-        yield Done(output, meter.receipt(steps))
+        yield Done(output, meter.receipt(steps, seat.shared_s))
 
     def _start(self, plan: Plan, chunk: int, latents: int, start: Checkpoint) -> SamplerState:
         """Where a chunk of `latents` begins: at the checkpoint if that was in it, else at noise."""
         device = self.family.device
         if chunk == len(start.finished) and start.sampler is not None:
             return SamplerState.from_tensors({n: t.to(device) for n, t in start.sampler.to_tensors().items()})
-        spec = self.family.spec
-        shape = (1, spec.channels, latents, plan.height // spec.spatial, plan.width // spec.spatial)
-        # Drawn on the CPU: one seed, one noise, whatever the device.
-        generator = torch.Generator().manual_seed(_seed(plan.seed, chunk, "noise"))
-        noise = torch.randn(shape, generator=generator).to(device)
+        noise = chunk_noise(plan, self.family.spec, chunk, latents).to(device)
         return SamplerState.start(noise, _seed(plan.seed, chunk, "sampler"))
 
     def _denoise(
@@ -148,7 +161,7 @@ class Engine:
                 here = (chunk + state.step / (steps + 1)) / run.chunks
                 yield Traded(chunk, steps, state.step + 1, here)
                 steps = state.step + 1
-                sampler = land(run.clip.denoise, state, sigmas[state.step])
+                sampler = land(partial(run.seat.denoise, run.clip), state, sigmas[state.step])
             if state.step + 1 == steps:
                 budget.require_landing(chunk)
             with budget.piece("denoise", budget.costs.chunks[chunk].step_s):
@@ -160,13 +173,13 @@ class Engine:
             if state.done:
                 steps = state.step
             checkpoint = Checkpoint(plan, self.family.model_hash, finished, state, run.meter.spent, (*taken, steps))
-            preview = partial(run.clip.preview, state.denoised)
+            preview = partial(run.seat.aside, partial(run.clip.preview, state.denoised))
             yield StepDone(chunk, run.chunks, state.step, steps, preview, checkpoint)
         return state.latents, steps
 
     def _sampler(self, run: _Run, state: SamplerState, steps: int) -> tuple[tuple[float, ...], Iterator[SamplerState]]:
         """The noise level before each of a chunk's steps, and what takes them: the flow map if the cap leaves fewer."""
-        plan, shift, denoise = run.plan, self.family.shift, run.clip.denoise
+        plan, shift, denoise = run.plan, self.family.shift, partial(run.seat.denoise, run.clip)
         if plan.sampler == "draft" and steps == plan.most_steps:
             assert plan.draft_threshold is not None
             sigmas = draft_sigmas(plan.steps, shift)
@@ -174,6 +187,14 @@ class Engine:
         sigmas = flow_sigmas(steps, shift)
         sampler = get_sampler(plan.sampler if steps == plan.most_steps else "flow_map")
         return sigmas, sampler(denoise, state, sigmas)
+
+
+def chunk_noise(plan: Plan, spec: LatentSpec, chunk: int, latents: int) -> Tensor:
+    """Where chunk number `chunk` of so many latents begins: `(1, C, T, h, w)`, drawn on the CPU, so that one seed is one
+    noise on whatever device.
+    """
+    shape = (1, spec.channels, latents, plan.height // spec.spatial, plan.width // spec.spatial)
+    return torch.randn(shape, generator=torch.Generator().manual_seed(_seed(plan.seed, chunk, "noise")))
 
 
 def _seed(seed: int, chunk: int, purpose: str) -> int:

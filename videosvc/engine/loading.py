@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,10 +44,17 @@ def device_name(setting: str) -> str:
     return device_label(pick_device(setting))
 
 
-def open_engine(entry: ModelEntry, device_name: str, weights: str = "native", quantized: Path | None = None) -> Engine:
-    """Loads the model of `entry`. `weights`: the lever; `quantized`: a folder to keep quantised weights in.
+def open_engine(
+    entry: ModelEntry,
+    device_name: str,
+    weights: str = "native",
+    quantized: Path | None = None,
+    compiled: bool = False,
+) -> Engine:
+    """Loads the model of `entry`, ready to run. `weights`, `compiled`: the levers.
 
-    Raises ModelError if its files are missing or damaged, or the lever cannot be.
+    `quantized`: a folder to keep in what takes long to make, quantised weights and compiled code.
+    Raises ModelError if its files are missing or damaged, or a lever cannot be.
     """
     import torch
     from diffusers.utils import logging as diffusers_logging
@@ -59,6 +67,8 @@ def open_engine(entry: ModelEntry, device_name: str, weights: str = "native", qu
         library.disable_progress_bar()
         library.set_verbosity_error()
     device = pick_device(device_name)
-    # bfloat16 is emulated on CPUs without AVX512-BF16 or AMX, where it is slower than float32.
-    dtype = torch.float32 if device.type == "cpu" else torch.bfloat16
-    return Engine(load_family(entry, device, dtype, weights, quantized))
+    # Of whatever the checkpoint is in. Not every CPU multiplies bfloat16 numbers, so there it is a lever.
+    dtype = torch.float32 if device.type == "cpu" and weights != "bf16" else torch.bfloat16
+    if compiled and quantized is not None:
+        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(quantized / "compiled"))
+    return Engine(load_family(entry, device, dtype, weights, quantized, compiled))

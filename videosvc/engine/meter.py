@@ -11,7 +11,8 @@ import contextlib
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -28,6 +29,7 @@ class ComputeReceipt:
     resumed: bool
     steps: tuple[int, ...] = ()  # that each chunk really took
     wasted_s: float = 0.0  # done again after a resume, or beyond a cap: on the house
+    shared_s: Mapping[int, float] = field(default_factory=dict)  # of forwards with others, by how many clips
 
     @property
     def compute_seconds(self) -> float:
@@ -52,29 +54,35 @@ class Meter:
         spent: Mapping[str, float] | None = None,
         limit_s: float = math.inf,
         clock: Callable[[], float] = time.perf_counter,
+        held: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
-        """`spent`: seconds by stage of an earlier run that this one continues; beyond `limit_s` they are wasted."""
+        """`spent`: seconds by stage of an earlier run that this one continues; beyond `limit_s` they are wasted.
+
+        `held`: has the device for a stage; waiting for it is not counted.
+        """
         self._device = device
         self._resumed = spent is not None
         self._seconds = dict.fromkeys(STAGES, 0.0) | dict(spent or {})
         self._limit_s = limit_s
         self._wasted_s = 0.0
         self._clock = clock
+        self._held = held
 
     @contextlib.contextmanager
     def stage(self, name: str, again: bool = False) -> Iterator[None]:
         """Counts what happens within. `again`: it was counted before a resume, and now is wasted."""
-        start = self._clock()
-        try:
-            yield
-            if self._device.type == "cuda":
-                torch.cuda.synchronize(self._device)  # else the next stage would pay for this one's kernels
-        finally:
-            elapsed = self._clock() - start
-            # Budget lets nothing begin that may come so far; should a machine stall all the same, we pay for it.
-            counted = 0.0 if again else min(elapsed, max(0.0, self._limit_s - self.total_s))
-            self._seconds[name] += counted
-            self._wasted_s += elapsed - counted
+        with self._held():
+            start = self._clock()
+            try:
+                yield
+                if self._device.type == "cuda":
+                    torch.cuda.synchronize(self._device)  # else the next stage would pay for this one's kernels
+            finally:
+                elapsed = self._clock() - start
+                # Budget lets nothing begin that may come so far; should a machine stall all the same, we pay for it.
+                counted = 0.0 if again else min(elapsed, max(0.0, self._limit_s - self.total_s))
+                self._seconds[name] += counted
+                self._wasted_s += elapsed - counted
 
     @property
     def spent(self) -> dict[str, float]:
@@ -85,9 +93,10 @@ class Meter:
     def total_s(self) -> float:
         return sum(self._seconds.values())
 
-    def receipt(self, steps: tuple[int, ...] = ()) -> ComputeReceipt:
-        """`steps`: how many each chunk took."""
-        return ComputeReceipt(self.spent, device_label(self._device), self._resumed, steps, self._wasted_s)
+    def receipt(self, steps: tuple[int, ...] = (), shared_s: Mapping[int, float] | None = None) -> ComputeReceipt:
+        """`steps`: how many each chunk took; `shared_s`: see ComputeReceipt."""
+        device = device_label(self._device)
+        return ComputeReceipt(self.spent, device, self._resumed, steps, self._wasted_s, dict(shared_s or {}))
 
 
 def device_label(device: torch.device) -> str:

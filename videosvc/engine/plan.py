@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Any
 
 DRAFTED = 2  # steps of a chunk whose draft is accepted
@@ -27,7 +27,9 @@ class Plan:
     weights: str
     frame_cache: str
     decode: str
+    compile: bool = False
     draft_threshold: float | None = None  # disagreement up to which a draft is accepted; with sampler "draft" only
+    input_reference: str | None = None  # `Picture.digest` of the picture the clip starts from
 
     @property
     def frames(self) -> int:
@@ -71,8 +73,9 @@ class Plan:
 
     @staticmethod
     def parse(values: Mapping[str, Any]) -> Plan:
-        """Reads what `fields` gave. Raises ValueError naming the fields that are missing or unknown."""
+        """Reads what `fields` gave, also an earlier version's. Raises ValueError naming what is missing or unknown."""
         known = {field.name for field in fields(Plan)}
-        if odd := known ^ set(values):
+        needed = {field.name for field in fields(Plan) if field.default is MISSING}
+        if odd := (needed - set(values)) | (set(values) - known):
             raise ValueError(f"plan: {', '.join(sorted(odd))}: missing or unknown")
         return Plan(**values)

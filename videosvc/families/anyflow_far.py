@@ -7,7 +7,7 @@ A folder in diffusers' format, unchanged: `model_index.json`, `transformer/`, `t
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,15 +17,17 @@ from torch import Tensor
 
 from videosvc.config.levers import refusal
 from videosvc.errors import ModelError
-from videosvc.families.base import Clip, Family, TextEmbeds
+from videosvc.families.base import Clip, Family, Jump, TextEmbeds
 from videosvc.families.checks import model_hash, read_json, weight_files
+from videosvc.families.compiled_blocks import compile_blocks, compile_refusal
 from videosvc.families.decoder import CausalConvStream, DecoderStream, TiledStream, WanStream
 from videosvc.families.far_clip import FarClip
 from videosvc.families.far_forward import FarForward
+from videosvc.families.far_together import Together
 from videosvc.families.int8_weights import TOLERANCE, quantize_blocks
 from videosvc.families.latent_spec import LatentSpec
 from videosvc.families.prompt_encoder import PromptEncoder
-from videosvc_kernels import Int4Codec, Int8Codec, NativeCodec, int8_refusal, use_onednn
+from videosvc_kernels import Int4Codec, Int8Codec, NativeCodec, bfloat16_refusal, int8_refusal, use_onednn
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -43,8 +45,9 @@ class AnyFlowFAR(Family):
         dtype: torch.dtype,
         weights: str = "native",
         quantized: Path | None = None,
+        compiled: bool = False,
     ) -> None:
-        """Loads `folder`. `weights`: the lever's value; `quantized`: a folder to keep quantised weights in.
+        """Loads `folder`. `weights`, `compiled`: the levers; `quantized`: a folder to keep quantised weights in.
 
         Raises ModelError naming the file that is missing, damaged or unfit, or the lever and why it cannot be.
         """
@@ -52,8 +55,12 @@ class AnyFlowFAR(Family):
         from transformers import UMT5EncoderModel
 
         line = refusal("anyflow_far", "weights", weights)
+        if line is None and weights == "bf16" and (reason := bfloat16_refusal(device)):
+            line = f"lever weights='bf16' cannot be: {reason}"
         if line is None and weights == "int8" and (reason := int8_refusal(device)):
             line = f"lever weights='int8' cannot be: {reason}"
+        if line is None and compiled and (reason := compile_refusal(device)):
+            line = f"lever compile=true cannot be: {reason}"
         if line is not None:
             raise ModelError(f"model {name!r}: {line}", param="levers")
         self.name = name
@@ -76,6 +83,7 @@ class AnyFlowFAR(Family):
             self._load_tokenizer(folder / "tokenizer"), self._load(UMT5EncoderModel, folder / "text_encoder")
         )
         self._forward = FarForward(transformer)
+        self._together = Together(self._forward)
         self.spec = LatentSpec.of_anyflow(transformer.config, self._vae.config)
         statistics = torch.tensor([self._vae.config.latents_mean, self._vae.config.latents_std])
         self._mean, self._std = statistics[:, None, :, None, None, None].to(device, dtype)
@@ -88,9 +96,30 @@ class AnyFlowFAR(Family):
             message = f"model {name!r}: lever weights='int8' cannot be: no layer stands it within {TOLERANCE:.0%}"
             raise ModelError(message, param="levers")
         self.weights = weights
+        self.compiled = compiled
+        if compiled:
+            try:
+                compile_blocks(transformer, self._warm_up)
+            except RuntimeError as error:  # of the compiler it may be many lines
+                reason = str(error).strip().splitlines()[0]
+                raise ModelError(f"model {name!r}: lever compile=true cannot be: {reason}", param="levers") from error
 
     def encode_text(self, prompt: str, negative_prompt: str | None) -> TextEmbeds:
         return self._prompts.encode(prompt, negative_prompt)
+
+    def encode_picture(self, pixels: Tensor) -> Tensor:
+        """Wan's autoencoder makes one latent of one frame; the bundled one gets as many frames as a chunk has."""
+        if not self.spec.takes_picture:
+            return super().encode_picture(pixels)
+        from videosvc.families.causal_autoencoder import CausalConvAutoencoder
+
+        frame = pixels.to(self.device, self.dtype).permute(2, 0, 1)[None, :, None] / 127.5 - 1.0  # (1, 3, 1, H, W)
+        if isinstance(self._vae, CausalConvAutoencoder):
+            encoded = self._vae.encode(frame.expand(-1, -1, self.spec.frames_of(0, self.spec.first_chunk), -1, -1))
+        else:
+            encoded = self._vae.encode(frame).latent_dist.mode()
+        latents: Tensor = (encoded - self._mean) / self._std
+        return latents.float()
 
     def open_clip(
         self,
@@ -108,7 +137,7 @@ class AnyFlowFAR(Family):
             if pixels % self.spec.grid:
                 raise ValueError(f"{side}: {pixels} is not a multiple of {self.spec.grid}")
         return FarClip(
-            self._forward,
+            self._together,
             self._decoder_stream(tiled=decode == "tiled"),
             self._mean,
             self._std,
@@ -118,11 +147,23 @@ class AnyFlowFAR(Family):
             self._codecs[frame_cache],
         )
 
+    def denoise_together(self, jumps: Sequence[Jump]) -> list[Tensor]:
+        return self._together.denoise([(jump.clip, jump) for jump in jumps if isinstance(jump.clip, FarClip)])
+
+    def _warm_up(self) -> None:
+        """Everything that the blocks are compiled for: short and long chunks, one row and two."""
+        for units in (4, 8):
+            for guidance_scale in (1.0, 2.0):
+                self._trial(units, guidance_scale)
+
     @torch.inference_mode()
-    def _trial(self) -> Tensor:
-        """Velocities of a first chunk, all noise, and of a second, half of it: the same at every call."""
-        spec, side = self.spec, 4 * self.spec.grid
-        clip = self.open_clip(side, side, self.encode_text("", None), guidance_scale=1.0)
+    def _trial(self, units: int = 4, guidance_scale: float = 1.0) -> Tensor:
+        """Velocities of a first chunk, all noise, and of a second, half of it: the same at every call.
+
+        Each is `units` x `units` of the smallest size.
+        """
+        spec, side = self.spec, units * self.spec.grid
+        clip = self.open_clip(side, side, self.encode_text("", ""), guidance_scale)
         generator = torch.Generator().manual_seed(0)
         shapes = [(1, spec.channels, t, side // spec.spatial, side // spec.spatial) for t in spec.chunks(1000)[:2]]
         first, second = (torch.randn(shape, generator=generator).to(self.device) for shape in shapes)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from videosvc.errors import ModelError
 from videosvc.families.latent_spec import LatentSpec
 
 
@@ -22,6 +24,8 @@ class TextEmbeds:
 
 class Clip(ABC):
     """One job's state on a model: what it remembers of finished chunks, and where its decoder stands."""
+
+    rows = 1  # that it takes of a batch
 
     @abstractmethod
     def denoise(self, latents: Tensor, t: float, r: float) -> Tensor:
@@ -43,6 +47,16 @@ class Clip(ABC):
         """One frame `(H, W, 3)`, uint8, on the CPU, of what `decode` would give now. Changes no state."""
 
 
+@dataclass(frozen=True, slots=True)
+class Jump:
+    """What `Clip.denoise` is asked, to be answered for several clips in one forward."""
+
+    clip: Clip
+    latents: Tensor  # (1, C, T, h, w) float32
+    t: float
+    r: float
+
+
 class Family(ABC):
     """A loaded model."""
 
@@ -50,7 +64,8 @@ class Family(ABC):
     device: torch.device
     dtype: torch.dtype
     model_hash: str
-    weights: str  # the lever it was loaded with
+    weights: str  # the levers it was loaded with
+    compiled: bool
     shift: float  # the noise schedule's shift the model was trained for
 
     @abstractmethod
@@ -59,6 +74,13 @@ class Family(ABC):
 
         Raises `UserError` naming the option if a text is longer than the model reads.
         """
+
+    def encode_picture(self, pixels: Tensor) -> Tensor:
+        """A first chunk `(1, C, T, h, w)`, float32, that stands still: pixels `(H, W, 3)`, uint8, on the CPU.
+
+        Raises ModelError (input_reference) if the family cannot; `LatentSpec.takes_picture` says so before.
+        """
+        raise ModelError("input_reference: this model cannot start from a picture", param="input_reference")
 
     @abstractmethod
     def open_clip(
@@ -75,3 +97,10 @@ class Family(ABC):
         `frame_cache`, `decode`: the levers; `full` is up to the caller, who decodes all latents in one call.
         Raises ModelError if the family cannot take one.
         """
+
+    def denoise_together(self, jumps: Sequence[Jump]) -> list[Tensor]:
+        """What each clip's `denoise` says of its jump, to within roundings; latents are all of one shape.
+
+        The clips are this model's, no two the same, and may be at different chunks. Here it is one after the other.
+        """
+        return [jump.clip.denoise(jump.latents, jump.t, jump.r) for jump in jumps]

@@ -71,10 +71,15 @@ class CachedSelfAttention:
 
 def _attended(query: Tensor, key: Tensor, value: Tensor, past: Attend | KeyValue | None) -> Tensor:
     if callable(past):
-        return past(query, key, value)
+        return _from_cache(past, query, key, value)
     if past is not None:
         key, value = torch.cat([past[0], key], dim=2), torch.cat([past[1], value], dim=2)
     return F.scaled_dot_product_attention(query, key, value)
+
+
+@torch.compiler.disable
+def _from_cache(attend: Attend, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    return attend(query, key, value)
 
 
 class TextAttention:

@@ -16,10 +16,10 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from videosvc.families.base import Clip, TextEmbeds
+from videosvc.families.base import Clip, Jump, TextEmbeds
 from videosvc.families.decoder import DecoderStream, to_frames
 from videosvc.families.far_attention import Memory
-from videosvc.families.far_forward import FarForward
+from videosvc.families.far_together import Together
 from videosvc_kernels import CacheCodec, FrameCache, Rotation
 
 Keep = Callable[[int, Tensor, Tensor], None]
@@ -33,7 +33,7 @@ class FarClip(Clip):
 
     def __init__(
         self,
-        forward: FarForward,
+        together: Together,
         decoder: DecoderStream,
         latents_mean: Tensor,
         latents_std: Tensor,
@@ -43,7 +43,8 @@ class FarClip(Clip):
         codec: CacheCodec | None = None,
     ) -> None:
         """`latents_mean`, `latents_std`: `(1, C, 1, 1, 1)`, in the autoencoder's type; `codec`: the frame cache's."""
-        self._forward = forward
+        self._together = together
+        self._forward = together.forward
         self._decoder = decoder
         self._mean = latents_mean
         self._std = latents_std
@@ -53,40 +54,41 @@ class FarClip(Clip):
             if text.negative is None:
                 raise ValueError("guidance_scale: above 1 it needs a negative prompt, which may be empty")
             prompts = [text.negative, text.prompt]
-        self._batch = len(prompts)
-        self._text = forward.project_text(torch.cat(prompts))
-        self._cache = FrameCache(forward.layers, window_chunks, codec)
-        self._next_frame = 0  # latent frames appended so far
-        self._rotation: tuple[torch.Size, Rotation] | None = None  # of the chunk being denoised
+        self.rows = len(prompts)
+        self.text = self._forward.project_text(torch.cat(prompts))
+        self.cache = FrameCache(self._forward.layers, window_chunks, codec)
+        self.next_frame = 0  # latent frames appended so far
+        self._rotation: tuple[torch.Size, Rotation] | None = None  # of the chunk being denoised, by its (T, h, w)
         # Chunks the cache holds in full, oldest first: first frame and latents, to be encoded coarsely when
         # they age.
         self._full: deque[tuple[int, Tensor]] = deque()
-        self._max_full = forward.model.config.full_chunk_limit - 1
+        self._max_full = self._forward.model.config.full_chunk_limit - 1
         self._coarsens = window_chunks is None or window_chunks > self._max_full
 
     def denoise(self, latents: Tensor, t: float, r: float) -> Tensor:
-        if self._rotation is None or self._rotation[0] != latents.shape:
-            self._rotation = (latents.shape, self._rotation_of(latents, self._next_frame))
-        forward = self._forward
-        time = forward.time(t, r)
-        batch = latents.expand(self._batch, -1, -1, -1, -1)
-        hidden = forward.hidden(
-            batch, self._rotation[1], time, self._text, lambda layer: Memory(partial(self._cache.attend, layer), None)
-        )
-        velocity = forward.velocity(hidden, time, batch.shape)
-        if self._batch == 2:
-            negative, positive = velocity.chunk(2)
-            velocity = negative + self._guidance_scale * (positive - negative)
-        return velocity.to(latents.dtype)
+        return self._together.denoise([(self, Jump(self, latents, t, r))])[0]
+
+    def rotation(self, shape: torch.Size) -> Rotation:
+        """Where the tokens of latents of that shape are, in the chunk being denoised."""
+        if self._rotation is None or self._rotation[0] != shape[2:]:
+            self._rotation = (shape[2:], self._rotation_of(shape, self.next_frame))
+        return self._rotation[1]
+
+    def guided(self, velocity: Tensor) -> Tensor:
+        """The clip's velocity from that of its rows."""
+        if self.rows == 1:
+            return velocity
+        negative, positive = velocity.chunk(2)
+        return negative + self._guidance_scale * (positive - negative)
 
     def append(self, latents: Tensor) -> None:
-        self._cache.make_room()
+        self.cache.make_room()
         if self._coarsens and len(self._full) == self._max_full:
             self._coarsen_oldest()
-        self._encode(latents, self._next_frame, self._cache.append)
+        self._encode(latents, self.next_frame, self.cache.append)
         if self._coarsens:
-            self._full.append((self._next_frame, latents))
-        self._next_frame += latents.shape[2]
+            self._full.append((self.next_frame, latents))
+        self.next_frame += latents.shape[2]
         self._rotation = None
 
     def decode(self, latents: Tensor) -> Tensor:
@@ -102,16 +104,16 @@ class FarClip(Clip):
     @property
     def cache_bytes(self) -> int:
         """Bytes the frame cache holds."""
-        return self._cache.bytes
+        return self.cache.bytes
 
     def _coarsen_oldest(self) -> None:
         """Puts the coarse version of the oldest chunk still held in full in its place."""
-        chunk = self._cache.chunks - len(self._full)  # coarse chunks come first
+        chunk = self.cache.chunks - len(self._full)  # coarse chunks come first
         first_frame, latents = self._full.popleft()
         self._encode(
             latents,
             first_frame,
-            lambda layer, key, value: self._cache.replace(layer, chunk, key, value),
+            lambda layer, key, value: self.cache.replace(layer, chunk, key, value),
             coarse_before=chunk,
         )
 
@@ -125,17 +127,17 @@ class FarClip(Clip):
         coarse = coarse_before is not None
 
         def memory(layer: int) -> Memory:
-            return Memory(partial(self._cache.attend, layer, chunks=coarse_before), partial(keep, layer))
+            return Memory(partial(self.cache.attend, layer, chunks=coarse_before), partial(keep, layer))
 
         self._forward.hidden(
-            latents.expand(self._batch, -1, -1, -1, -1),
-            self._rotation_of(latents, first_frame, coarse),
-            self._forward.time(0.0, 0.0),
-            self._text,
+            latents.expand(self.rows, -1, -1, -1, -1),
+            self._rotation_of(latents.shape, first_frame, coarse),
+            self._forward.time((0.0, 0.0)),
+            self.text,
             memory,
             coarse,
         )
 
-    def _rotation_of(self, latents: Tensor, first_frame: int, coarse: bool = False) -> Rotation:
-        _, _, frames, height, width = latents.shape
+    def _rotation_of(self, shape: torch.Size, first_frame: int, coarse: bool = False) -> Rotation:
+        frames, height, width = shape[2:]
         return self._forward.rotation(first_frame, frames, height, width, coarse)

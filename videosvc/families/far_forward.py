@@ -88,12 +88,13 @@ class FarForward:
         )
         return velocity.transpose(1, 2)
 
-    def time(self, t: float, r: float) -> tuple[Tensor, Tensor]:
-        """Embeds a jump `t` to `r`: `(1, 1, channels)` for the head, `(1, 1, 6, channels)` for the blocks."""
+    def time(self, *jumps: tuple[float, float]) -> tuple[Tensor, Tensor]:
+        """Embeds a jump `t` to `r` for each row, or one for all: `(B, 1, channels)` for the head, `(B, 1, 6, channels)`
+        for the blocks."""
         embedder = self.model.condition_embedder
-        delta = r if embedder.deltatime_type == "r" else t - r
+        by_end = embedder.deltatime_type == "r"
         # Scaled as Python floats: the fastest sine turns a float32 rounding of t into an error of 6e-5.
-        scaled = [[[t * TIME_SCALE]], [[delta * TIME_SCALE]]]
+        scaled = [[[t * TIME_SCALE] for t, _ in jumps], [[(r if by_end else t - r) * TIME_SCALE] for t, r in jumps]]
         start, jump = torch.tensor(scaled, device=self.model.device)
         like = self.model.proj_out.weight
         embedding, modulation = embedder.forward_timestep(start, jump, like, 1)

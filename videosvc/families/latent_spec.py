@@ -39,15 +39,30 @@ class LatentSpec:
     tile: int = 32  # most latents a side that `decode = "tiled"` decodes at once
     tile_overlap: int = 8  # latents that neighbouring tiles share
 
-    def chunks(self, frames: int) -> tuple[int, ...]:
-        """Latents of each chunk, enough to cover `frames`; what they decode to beyond that is trimmed."""
-        left = 1 + max(0, -(-(frames - self.first_frames) // self.temporal))
+    def chunks(self, frames: int, from_picture: bool = False) -> tuple[int, ...]:
+        """Latents of each chunk, enough to cover `frames`; what they decode to beyond that is trimmed.
+
+        `from_picture`: they follow a first chunk that a picture makes, of which one frame, the last, is shown.
+        """
+        if from_picture:
+            left = max(1, -(-(frames - 1) // self.temporal))
+        else:
+            left = 1 + max(0, -(-(frames - self.first_frames) // self.temporal))
         sizes: list[int] = []
         while left > 0:
-            size = self.chunk if sizes else self.first_chunk
+            size = self.chunk if sizes or from_picture else self.first_chunk
             sizes.append(min(size, left) if self.short_last_chunk else size)
             left -= size
         return tuple(sizes)
+
+    @property
+    def takes_picture(self) -> bool:
+        """Whether a picture can make the first chunk.
+
+        Where the first latent stands for one frame (Wan's autoencoder), the frames after it would have to be known as
+        well if more latents than that were in the chunk; where all latents are alike, it is held still for them.
+        """
+        return self.first_chunk == 1 or self.first_frames == self.temporal
 
     def frames_of(self, first_latent: int, latents: int) -> int:
         """Frames that `latents` latents from number `first_latent` of the clip on decode to."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import html
+import threading
+from collections import Counter
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -20,6 +22,10 @@ WAN_MAX_TOKENS = 512  # what Wan's text cross-attention was trained for; its tok
 REMEMBERED = 64  # texts; 4 MiB each for Wan's encoder
 
 
+remembered = Counter(hits=0, misses=0)  # texts asked of all encoders of this process, for metrics
+_one_by_one = threading.Lock()  # else two jobs of one prompt would both encode it
+
+
 class PromptEncoder:
     """A tokenizer and its encoder. Texts are padded to one length; padding is zero in the embeddings.
 
@@ -35,8 +41,8 @@ class PromptEncoder:
     def encode(self, prompt: str, negative_prompt: str | None) -> TextEmbeds:
         """Raises UserError naming the text that is longer than `max_tokens`."""
         prompt = clean(prompt)
-        embeds = self._embed("prompt", prompt)
-        negative = None if negative_prompt is None else self._embed("negative_prompt", clean(negative_prompt))
+        embeds = self._recall("prompt", prompt)
+        negative = None if negative_prompt is None else self._recall("negative_prompt", clean(negative_prompt))
         return TextEmbeds(embeds, negative, self.unknown_words(prompt))
 
     def unknown_words(self, text: str) -> tuple[str, ...]:
@@ -45,6 +51,13 @@ class PromptEncoder:
         encoded = self._tokenizer(text, return_offsets_mapping=True)
         pieces = zip(encoded["input_ids"], encoded["offset_mapping"], strict=True)
         return tuple(dict.fromkeys(text[start:end] for token, (start, end) in pieces if token == unknown))
+
+    def _recall(self, param: str, text: str) -> Tensor:
+        with _one_by_one:
+            misses = self._embed.cache_info().misses
+            embeds = self._embed(param, text)
+            remembered["hits" if self._embed.cache_info().misses == misses else "misses"] += 1
+        return embeds
 
     def _encode(self, param: str, text: str) -> Tensor:
         """`(1, max_tokens, D)`"""

@@ -20,15 +20,18 @@ def load_family(
     dtype: torch.dtype,
     weights: str = "native",
     quantized: Path | None = None,
+    compiled: bool = False,
 ) -> Family:
-    """Loads `entry`'s checkpoint. `weights`: the lever; `quantized`: a folder to keep quantised weights in.
+    """Loads `entry`'s checkpoint. `weights`, `compiled`: levers; `quantized`: a folder to keep quantised weights in.
 
     Raises ModelError naming what is wrong with it, or why the lever cannot be.
     """
     if entry.family == "anyflow_far":
         from videosvc.families.anyflow_far import AnyFlowFAR  # here: it pulls in diffusers and transformers
 
-        return AnyFlowFAR(entry.name, entry.folder(), entry.window_chunks, device, dtype, weights, quantized)
+        return AnyFlowFAR(
+            entry.name, entry.folder(), entry.window_chunks, device, dtype, weights, quantized, compiled
+        )
     raise ModelError(
         f"model {entry.name!r}: family {entry.family!r} is not one of anyflow_far", param="model"
     )

@@ -21,14 +21,14 @@ async function call(path, options = {}) {
   throw new Error(body.error?.message ?? `the service answered ${answer.status}`);
 }
 
-function send(path, fields) {
-  const headers = { "Content-Type": "application/json" };
-  return call(path, { method: "POST", headers, body: JSON.stringify(fields) }).then((answer) => answer.json());
+function send(path, body) {
+  return call(path, { method: "POST", body }).then((answer) => answer.json());
 }
 
 function wanted() {
-  const entries = [...new FormData(at("create"))].filter(([, value]) => value !== "");
-  return Object.fromEntries(entries);
+  const form = new FormData(at("create"));
+  for (const [name, value] of [...form]) if (value === "" || value.size === 0) form.delete(name);
+  return form;
 }
 
 function tell(text) {
@@ -153,7 +153,7 @@ at("quote").addEventListener("click", () => {
 at("cancel").addEventListener("click", () =>
   guarded(async () => {
     clearTimeout(state.timer);
-    show(await send(`/v1/videos/${state.id}/cancel`, {}));
+    show(await send(`/v1/videos/${state.id}/cancel`));
     await poll(state.id);
   }),
 );

@@ -20,6 +20,7 @@ from videosvc.engine.events import ChunkDone, Done, Event, StepDone
 from videosvc.engine.generate import Engine
 from videosvc.engine.meter import device_label
 from videosvc.engine.plan import Plan
+from videosvc.pricing.calibrate_batch import batch_shares
 from videosvc.pricing.calibration import Calibration, fingerprint_of, levers_of
 from videosvc.pricing.coefficients import Coefficients
 from videosvc.pricing.features import FEATURES, Features, Kind, RunFeatures, run_features
@@ -84,6 +85,7 @@ def calibrate(
         seconds=seconds,
         cold_s=max(0.0, cold.total_s - fitted_s(cold.plan)),
         residuals=tuple(clip.total_s / fitted_s(clip.plan) for clip in measured),
+        batch=batch_shares(engine, entry, plan),
     )
 
 

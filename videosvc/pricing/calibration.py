@@ -14,6 +14,7 @@ from pydantic import Field, ValidationError
 from videosvc import __version__
 from videosvc.config.toml_file import Section
 from videosvc.engine.plan import Plan
+from videosvc.pricing.batching import BatchShare
 from videosvc.pricing.coefficients import Coefficients
 from videosvc.pricing.features import FEATURES, Kind
 
@@ -33,6 +34,7 @@ class Calibration(Section):
     seconds: dict[Kind, dict[str, Seconds]]  # by kind of piece and feature
     cold_s: Seconds  # how much longer the first clip of a process takes
     residuals: tuple[Annotated[float, Field(gt=0)], ...] = Field(min_length=1)  # measured / fitted, of each run
+    batch: tuple[BatchShare, ...] = ()  # what a step costs in company
 
     @property
     def coefficients(self) -> Coefficients:
@@ -64,7 +66,7 @@ def calibration_path(data_dir: Path, device_name: str, model: str, plan: Plan) -
 
 
 def levers_of(plan: Plan) -> str:
-    return f"{plan.weights}-{plan.frame_cache}-{plan.decode}"
+    return f"{plan.weights}-{plan.frame_cache}-{plan.decode}" + ("-compiled" if plan.compile else "")
 
 
 def fingerprint_of(model_hash: str) -> str:

@@ -48,8 +48,11 @@ class Coefficients:
                     mux_s=slowness * _dot(chunk.mux, self.mux),
                 )
             )
+        before_s = _dot(work.text, self.text) + cold_s
+        if work.picture is not None:
+            before_s += _dot(work.picture.denoise, self.denoise) + _dot(work.picture.decode, self.decode)
         return RunCosts(
-            text_s=slowness * (_dot(work.text, self.text) + cold_s),
+            text_s=slowness * before_s,
             chunks=tuple(chunks),
             finish_s=slowness * _dot(work.finish, self.finish),
             spread=spread,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from videosvc.config.models import ModelEntry
 from videosvc.engine.costs import ComputeCap, RunCosts
 from videosvc.engine.plan import Plan
+from videosvc.pricing.batching import BatchShare, most_clips, saved_s
 from videosvc.pricing.calibration import calibration_path, fingerprint_of, load_calibration
 from videosvc.pricing.coefficients import Coefficients, guess
 from videosvc.pricing.features import run_features
@@ -46,6 +47,7 @@ class Fit:
     spread: float
     cold_s: float  # by which the first clip of a process takes longer
     calibrated: bool
+    batch: tuple[BatchShare, ...] = ()  # what was measured of clips that are denoised together
 
     def costs(self, plan: Plan, cold: bool = False) -> RunCosts:
         work = run_features(plan, self.shape)
@@ -87,7 +89,7 @@ class CostModel:
         if calibration is None:
             return Fit(shape, guess(shape, self.device_name), slowness, GUESSED_SPREAD, GUESSED_COLD_S, False)
         spread = log.spread(calibration.residuals)
-        return Fit(shape, calibration.coefficients, slowness, spread, calibration.cold_s, True)
+        return Fit(shape, calibration.coefficients, slowness, spread, calibration.cold_s, True, calibration.batch)
 
     def estimate(self, plan: Plan, entry: ModelEntry, cold: bool = False) -> Estimate:
         """`cold`: for the first clip of a process. Raises ModelError."""
@@ -96,6 +98,14 @@ class CostModel:
     def compute_cap(self, plan: Plan, entry: ModelEntry, max_compute_s: float, cold: bool = False) -> ComputeCap:
         """What `Engine.run` needs to keep a run of `plan` below `max_compute_s` on this device. Raises ModelError."""
         return ComputeCap(max_compute_s, self.fit(entry, plan).costs(plan, cold))
+
+    def most_clips(self, plan: Plan, entry: ModelEntry, allowed: int) -> int:
+        """As many clips like `plan` as had better be denoised together, of those `allowed`. Raises ModelError."""
+        return most_clips(self.fit(entry, plan).batch, plan, allowed)
+
+    def batch_saved_s(self, plan: Plan, entry: ModelEntry, receipt: ComputeReceipt) -> float:
+        """Seconds that a run of `plan` took less than alone. Raises ModelError."""
+        return saved_s(self.fit(entry, plan).batch, plan, receipt.shared_s) if receipt.shared_s else 0.0
 
     def observe(self, plan: Plan, entry: ModelEntry, receipt: ComputeReceipt, cold: bool = False) -> None:
         """Learns from a job that ended on this device. A resumed one teaches nothing: others did part of it.
@@ -108,7 +118,8 @@ class CostModel:
         costs = fit.costs(plan, cold)
         chunks = zip(costs.chunks, receipt.steps, strict=True)
         expected_s = costs.text_s + sum(chunk.total_s(steps) for chunk, steps in chunks) + costs.finish_s
-        ratio = fit.slowness * (receipt.compute_seconds + receipt.wasted_s) / expected_s
+        alone_s = receipt.compute_seconds + receipt.wasted_s + saved_s(fit.batch, plan, receipt.shared_s)
+        ratio = fit.slowness * alone_s / expected_s
         path = calibration_path(self._data_dir, self.device_name, entry.name, plan)
         append_speed(_log_path(path), self._shape(entry)[1], ratio)
 

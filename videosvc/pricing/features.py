@@ -5,6 +5,7 @@ Each piece of a run is of one kind, and each kind has its features. Seconds of a
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -47,34 +48,49 @@ class RunFeatures:
     text: Features
     chunks: tuple[ChunkFeatures, ...]
     finish: Features
+    # That the clip starts from: a forward to take it into the frame cache, and its frames encoded, which costs about
+    # what decoding them does. It is counted in the stage of the text.
+    picture: ChunkFeatures | None = None
 
 
 def run_features(plan: Plan, shape: ModelShape) -> RunFeatures:
     spec = shape.spec
     batch = 2 if plan.guidance_scale > 1.0 else 1
+    still = spec.first_chunk if plan.input_reference is not None else 0  # latents that the picture makes
     per_latent = (plan.width // spec.grid) * (plan.height // spec.grid)
     megapixels = plan.width * plan.height / 1e6  # of a frame
     tiles, overlapping = _tiles(plan, spec)
-    sizes = spec.chunks(plan.frames)
-    window = len(sizes) if shape.window_chunks is None else shape.window_chunks
+    sizes = spec.chunks(plan.frames, from_picture=still > 0)
+    remembered: deque[int] = deque(maxlen=shape.window_chunks)  # latents of the chunks that are looked back on
+
+    def forward(size: int) -> Features:
+        tokens, context = size * per_latent, sum(remembered) * per_latent
+        return (1.0, batch * tokens / 1e3, batch * tokens * (tokens + context) / 1e6)
+
+    picture = None
+    unseen = max(0, spec.frames_of(0, still) - 1)
+    if still:
+        encoded = (1.0, (unseen + 1) * megapixels)
+        picture = ChunkFeatures(denoise=forward(still), decode=encoded, mux=(0.0, 0.0))
+        remembered.append(still)
     chunks: list[ChunkFeatures] = []
-    latents = written = waiting = 0
+    latents, written, waiting = 0, 0, still
     for chunk, size in enumerate(sizes):
-        tokens = size * per_latent
-        context = sum(sizes[max(0, chunk - window) : chunk]) * per_latent
         waiting += size
         due = waiting if plan.decode != "full" or chunk + 1 == len(sizes) else 0
         decoded = spec.frames_of(latents, due)
-        kept = min(decoded, plan.frames - written)
+        kept = min(decoded - (unseen if due and not latents else 0), plan.frames - written)
         latents, written, waiting = latents + due, written + kept, waiting - due
         chunks.append(
             ChunkFeatures(
-                denoise=(1.0, batch * tokens / 1e3, batch * tokens * (tokens + context) / 1e6),
+                denoise=forward(size),
                 decode=(tiles, decoded * megapixels * overlapping) if due else (0.0, 0.0),
                 mux=(1.0, kept * megapixels) if due else (0.0, 0.0),
             )
         )
-    return RunFeatures(text=(float(batch),), chunks=tuple(chunks), finish=(1.0, plan.frames * megapixels))
+        remembered.append(size)
+    finish = (1.0, plan.frames * megapixels)
+    return RunFeatures(text=(float(batch),), chunks=tuple(chunks), finish=finish, picture=picture)
 
 
 def _tiles(plan: Plan, spec: LatentSpec) -> tuple[float, float]:

@@ -15,7 +15,7 @@ from videosvc.config.quality import load_quality
 from videosvc.config.request import Request, Resolved, resolve_plan
 from videosvc.config.settings import Settings
 from videosvc.engine.plan import Plan
-from videosvc.errors import CapTooLow, ConfigError, PresetError, UserError
+from videosvc.errors import CapTooLow, ConfigError, ModelError, PresetError, UserError
 from videosvc.pricing.cap import Cap, OnCap
 from videosvc.pricing.cost_model import CostModel
 from videosvc.pricing.goal import Goal
@@ -61,8 +61,8 @@ class Planner:
         """Checks, plans and prices a request; for model "auto", on the model that does it cheapest.
 
         `wait_s(model)`: seconds before a worker of that model is free, by which the ETA grows.
-        Raises CapTooLow if nothing allowed fits, UserError naming the field that is wrong (tier, min_quality and
-        deadline_seconds too), ConfigError if devices.toml has no price for the device.
+        Raises CapTooLow if nothing allowed fits, UserError naming the field that is wrong (tier, min_quality,
+        deadline_seconds, input_reference too), ConfigError if devices.toml has no price for the device.
         """
         if (request.model or self._settings.model) != AUTO:
             resolved = resolve_plan(request, self._folder, self._settings)
@@ -84,6 +84,10 @@ class Planner:
         asked, entry, preset = resolved.plan, resolved.entry, resolved.preset
         rate = self.rate(preset, tier)
         fit = self.cost_model.fit(entry, asked)
+        if asked.input_reference is not None and not fit.shape.spec.takes_picture:
+            why = f"its first chunk has {fit.shape.spec.first_chunk} latents, and a picture makes one"
+            message = f"input_reference: model {entry.name!r} cannot start from a picture: {why}"
+            raise ModelError(message, param="input_reference")
         pricer = Pricer(fit, rate, self._cold)
         table = load_quality(self._folder, entry.name)
         if table is not None and table.is_of_other_weights(fit.shape.model_hash):

@@ -14,18 +14,24 @@ if TYPE_CHECKING:
 
 
 def full_receipt(
-    compute: ComputeReceipt, quote: Quote, energy: Energy | None = None, wasted_s: float = 0.0
+    compute: ComputeReceipt,
+    quote: Quote,
+    energy: Energy | None = None,
+    wasted_s: float = 0.0,
+    batch_saved_s: float = 0.0,
 ) -> dict[str, Any]:
     """The `receipt` object of the public contract: money as numbers of USD, times in seconds of compute.
 
     `energy`: what a counter read; None takes the device's watts from devices.toml. `wasted_s`: compute of earlier
-    attempts that came to nothing.
+    attempts that came to nothing. `batch_saved_s`: compute that sharing forwards with other clips saved.
     """
     charged = charge(compute.compute_seconds, quote)
     energy = energy or rated_energy(quote.rate.watts, compute.compute_seconds)
     levers = [{"name": saving.name, "saved_compute_seconds": round(saving.saved_s, 4)} for saving in quote.savings]
+    if compute.shared_s:
+        levers.append({"name": "batch", "saved_compute_seconds": round(batch_saved_s, 4)})
     if _cut_short(compute, quote):
-        landed_s = max(0.0, quote.compute_s - compute.compute_seconds)
+        landed_s = max(0.0, quote.compute_s - compute.compute_seconds - batch_saved_s)
         levers.append({"name": "landing", "saved_compute_seconds": round(landed_s, 4)})
     return {
         **compute.as_dict(),

@@ -16,6 +16,7 @@ from videosvc.engine.costs import ComputeCap
 from videosvc.engine.events import ChunkDone, Done, Event, StepDone, TextEncoded, Traded
 from videosvc.engine.generate import Engine
 from videosvc.engine.meter import ComputeReceipt, Meter
+from videosvc.engine.picture import Picture
 from videosvc.pricing.quote import Quote
 from videosvc.worker.checkpoints import CheckpointFolder
 from videosvc_queue.context import Context, GiveBack, MakeWay
@@ -25,9 +26,10 @@ log = logging.getLogger(__name__)
 
 PREVIEW_S = 0.5  # between two previews, at least
 PREVIEW_SHARE = 0.01  # of the time: at 128x128 one was seen to take as long as a step
-BEAT_S = 0.5  # between two rows written; events go out at every step, and cancelling is read at every step
+PROGRESS_S = 0.1  # between two words of progress, at least: at steps of 30 ms one each took 3 % of the time
+BEAT_S = 0.5  # between two rows written; cancelling is read at every step
 STEP_S = 15.0  # of compute between two checkpoints at steps
-CHUNK_S = 1.0  # the same at chunks: less compute is done again sooner than a file is synced
+CHUNK_S = 3.0  # the same at chunks: a file is synced in 10 ms, and workers are seldom lost
 ENDING_S = 1.0  # after the last step: previews of the file, and storing it
 
 
@@ -35,13 +37,20 @@ class Attempt:
     """`run` it once; what has been spent can be asked for at any time."""
 
     def __init__(
-        self, job: Job, context: Context, quote: Quote, engine: Engine, checkpoints: CheckpointFolder
+        self,
+        job: Job,
+        context: Context,
+        quote: Quote,
+        engine: Engine,
+        checkpoints: CheckpointFolder,
+        picture: Picture | None = None,
     ) -> None:
         self._job = job
         self._context = context
         self._quote = quote
         self._engine = engine
         self._checkpoints = checkpoints
+        self._picture = picture
         self._resumed = self._find_start()
         plan, model_hash = quote.plan, engine.family.model_hash
         self._newest = self._resumed or Checkpoint(plan, model_hash, finished=(), sampler=None, spent={})
@@ -52,13 +61,13 @@ class Attempt:
         self._saved_s = _total_s(self._newest)
         self._further = False  # than the attempts before
         self.previews = ClipPreviews(Size(plan.width, plan.height), plan.frames)
-        self._preview_at = self._beaten_at = float("-inf")
+        self._preview_at = self._beaten_at = self._told_at = float("-inf")
         self._steps = (0, quote.plan.steps)
 
     def run(self, output: Path, cap: ComputeCap | None) -> ComputeReceipt:
         """Makes the file, or raises what the engine raises, or Cancelled, LeaseLost, GiveBack."""
         try:
-            with closing(self._engine.run(self._quote.plan, output, self._resumed, cap)) as events:
+            with closing(self._engine.run(self._quote.plan, output, self._resumed, cap, self._picture)) as events:
                 for event in events:
                     if isinstance(event, Done):
                         return event.receipt
@@ -99,7 +108,8 @@ class Attempt:
                 self._newest = event.checkpoint
                 self._further = self._percent(event) > self._job.progress
                 self._steps = (event.step, event.steps)
-                self._publish_progress(event)
+                if event.step == event.steps or time.monotonic() - self._told_at >= PROGRESS_S:
+                    self._publish_progress(event)
                 self._publish_preview(event)
             case ChunkDone():
                 self._newest = event.checkpoint
@@ -110,6 +120,7 @@ class Attempt:
         step, steps = self._steps
         place = {"chunk": event.chunk + 1, "chunks": event.chunks, "step": step, "steps": steps}
         self._context.publish("progress", {"progress": self._percent(event), **place})
+        self._told_at = time.monotonic()
 
     def _publish_preview(self, event: StepDone) -> None:
         began = time.monotonic()

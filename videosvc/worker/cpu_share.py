@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+PARALLEL = 2**20  # numbers that torch adds up in several threads
 NICE = 5  # below the API and Redis: on the same cores they answer at once, and a clip takes no longer for it
 
 
@@ -21,3 +22,13 @@ def share_cpu() -> None:
 
     # And with it whatever it starts: ffmpeg and the heartbeat would all be on that core.
     os.sched_setaffinity(0, cores)
+
+
+def share_cpu_in_thread() -> None:
+    """For each other thread that computes, before it does: it is tied and set free as the first one was."""
+    if "OMP_PROC_BIND" not in os.environ or not hasattr(os, "sched_getaffinity"):
+        return
+    import torch
+
+    torch.ones(PARALLEL).sum()
+    os.sched_setaffinity(0, os.sched_getaffinity(os.getpid()))

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import logging
 import tempfile
+import threading
 import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
@@ -15,6 +18,7 @@ from videosvc.artifacts.store import ArtifactStore
 from videosvc.config.models import ModelEntry, load_model
 from videosvc.config.reload import LiveConfig
 from videosvc.engine.meter import ComputeReceipt
+from videosvc.engine.picture import Picture
 from videosvc.engine.plan import Plan
 from videosvc.errors import ComputeCapExceeded, GenerationError, ModelError, UnknownModel, UserError
 from videosvc.pricing.cost_model import CostModel
@@ -23,6 +27,7 @@ from videosvc.pricing.quote import Quote, charge
 from videosvc.pricing.receipt import full_receipt, plan_as_run
 from videosvc.worker.attempt import Attempt
 from videosvc.worker.checkpoints import CheckpointFolder
+from videosvc.worker.cpu_share import share_cpu_in_thread
 from videosvc.worker.memory import free_memory, is_out_of_memory
 from videosvc.worker.warm_models import WarmModels
 from videosvc_queue.context import Cancelled, Context
@@ -40,7 +45,10 @@ NO_MEMORY = Outcome(
 
 
 class VideoHandler:
-    """Runs jobs, one at a time. What it raises is no fault of the job: the queue has it tried again."""
+    """Runs jobs: one at a time, or several in threads, which then share forwards.
+
+    What it raises is no fault of the job: the queue has it tried again.
+    """
 
     def __init__(
         self,
@@ -50,8 +58,11 @@ class VideoHandler:
         artifacts: ArtifactStore,
         checkpoints: CheckpointFolder,
         retention_s: float,
+        max_batch: int = 1,
     ) -> None:
-        """`costs`: of the device of `models`; `retention_s`: how long artifacts are kept."""
+        """`costs`: of the device of `models`; `retention_s`: how long artifacts are kept; `max_batch`: the most jobs
+        that may run at once."""
+        self.most = max(1, max_batch)
         self._config = config
         self._models = models
         self._costs = costs
@@ -64,13 +75,29 @@ class VideoHandler:
 
         Raises ModelError if the model cannot be loaded, GenerationError if it cannot run.
         """
-        engine = self._models.get(load_model(self._config.folder, plan.model), plan.weights)
+        engine = self._models.get(load_model(self._config.folder, plan.model), plan.weights, plan.compile)
         with tempfile.TemporaryDirectory(prefix="videosvc-") as work:
             for _ in engine.run(plan, Path(work, "video.mp4")):
                 pass
 
+    def joins(self, running: Sequence[Job], job: Job) -> bool:
+        """Whether its steps are cheaper in one batch with theirs: the same model, weights and size, and not more jobs
+        than this device was measured to serve so."""
+        try:
+            plan, *others = (Quote.parse(one.payload["quote"]).plan for one in (job, *running))
+            if any(_shape(other) != _shape(plan) for other in others):
+                return False
+            entry = load_model(self._config.folder, plan.model)
+            return self._models.has(entry, plan.weights, plan.compile) and len(running) < self._costs.most_clips(
+                plan, entry, self.most
+            )
+        except (UserError, KeyError, TypeError, ValueError):  # it runs alone then, and says what is wrong with it
+            return False
+
     def __call__(self, job: Job, context: Context) -> Outcome:
         """Raises LeaseLost, GiveBack, OSError (a full disk, an artifact store that is away)."""
+        if threading.current_thread() is not threading.main_thread():
+            share_cpu_in_thread()
         self._checkpoints.tidy()
         try:
             outcome = self._make(job, context, Quote.parse(job.payload["quote"]))
@@ -97,10 +124,10 @@ class VideoHandler:
         plan, limit_s = quote.plan, quote.max_compute_s
         self._config.refresh()  # an edit counts from the next job on
         entry = load_model(self._config.folder, plan.model)
-        cold = not self._models.is_warm(plan.model, plan.weights)
-        engine = self._models.get(entry, plan.weights)
+        cold = not self._models.is_warm(plan.model, plan.weights, plan.compile)
+        engine = self._models.get(entry, plan.weights, plan.compile)
         cap = None if limit_s is None else self._costs.compute_cap(plan, entry, limit_s, cold)
-        attempt = Attempt(job, context, quote, engine, self._checkpoints)
+        attempt = Attempt(job, context, quote, engine, self._checkpoints, self._picture(job))
         energy = EnergyMeter(engine.family.device)
         with tempfile.TemporaryDirectory(prefix="videosvc-") as work:
             video = Path(work, "video.mp4")
@@ -111,20 +138,30 @@ class VideoHandler:
             except ComputeCapExceeded as error:
                 ended = _billed(Status.FAILED, quote, attempt.receipt(), energy.read(), attempt.lost_s)
                 return replace(ended, error_code=error.code, error_message=str(error))
-            ended = _billed(Status.COMPLETED, quote, receipt, energy.read(), attempt.lost_s)
+            # A counter that others had their part in says nothing of this job's.
+            used = None if receipt.shared_s else energy.read()
+            saved_s = self._costs.batch_saved_s(plan, entry, receipt)
+            ended = _billed(Status.COMPLETED, quote, receipt, used, attempt.lost_s, saved_s)
             artifacts = self._keep(job, context, video, attempt.previews)
         self._learn(plan, entry, receipt, cold)
         expires_at = time.time() + self._retention_s
         return replace(ended, result={"artifacts": artifacts, **ended.result}, expires_at=expires_at)
 
+    def _picture(self, job: Job) -> Picture | None:
+        """What the job starts from, as the API stored it."""
+        key = job.payload.get("input_reference")
+        return None if key is None else Picture(b"".join(self._artifacts.open(key)))
+
     def _keep(self, job: Job, context: Context, video: Path, previews: ClipPreviews) -> dict[str, Any]:
         """Stores the clip and its previews; the `artifacts` of the result."""
-        thumbnail, spritesheet = previews.save(video.parent)
-        files = {"video": video, "thumbnail": thumbnail, "spritesheet": spritesheet}
-        return {
-            variant: self._artifacts.put(job.id, context.fence, file.name, file).as_dict()
-            for variant, file in files.items()
-        }
+        # At once: a disk that is waited for, or a server, takes three files in about the time of one. And the previews
+        # are drawn meanwhile.
+        with ThreadPoolExecutor(3, "videosvc-store") as threads:
+            stored = {"video": threads.submit(self._artifacts.put, job.id, context.fence, video.name, video)}
+            thumbnail, spritesheet = previews.save(video.parent)
+            for variant, file in (("thumbnail", thumbnail), ("spritesheet", spritesheet)):
+                stored[variant] = threads.submit(self._artifacts.put, job.id, context.fence, file.name, file)
+            return {variant: artifact.result().as_dict() for variant, artifact in stored.items()}
 
     def _learn(self, plan: Plan, entry: ModelEntry, receipt: ComputeReceipt, cold: bool) -> None:
         try:
@@ -133,15 +170,25 @@ class VideoHandler:
             log.warning("nothing was learnt of a job's cost: %s", error)
 
 
+def _shape(plan: Plan) -> tuple[object, ...]:
+    """What clips must have in common to be denoised in one batch."""
+    return plan.model, plan.weights, plan.compile, plan.size
+
+
 def _billed(
-    status: Status, quote: Quote, receipt: ComputeReceipt, energy: Energy | None, lost_s: float
+    status: Status,
+    quote: Quote,
+    receipt: ComputeReceipt,
+    energy: Energy | None,
+    lost_s: float,
+    batch_saved_s: float = 0.0,
 ) -> Outcome:
     """Charged for what ran."""
     return Outcome(
         status,
         charge(receipt.compute_seconds, quote),
         receipt.compute_seconds,
-        {"receipt": full_receipt(receipt, quote, energy, lost_s), "size": quote.plan.size},
+        {"receipt": full_receipt(receipt, quote, energy, lost_s, batch_saved_s), "size": quote.plan.size},
         {"plan": plan_as_run(receipt, quote)},
     )
 

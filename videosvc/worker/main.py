@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -50,7 +50,7 @@ def run_worker(settings: Settings, folder: Path) -> int:
         beat_s=settings.lease_s / 6,
     )
     with live_config(folder) as config:
-        return worker_main(options, lambda: make_handler(settings, config, named))
+        return worker_main(options, lambda: make_handler(settings, config, named), figures)
 
 
 def make_handler(settings: Settings, config: LiveConfig, named: str) -> Handler:
@@ -70,10 +70,22 @@ def make_handler(settings: Settings, config: LiveConfig, named: str) -> Handler:
         ArtifactStore(settings.artifact_url),
         CheckpointFolder(settings.data_dir / "checkpoints"),
         settings.retention_s,
+        settings.max_batch,
     )
-    handler.warm_up(resolve_plan(Request("a red ball", seconds=WARM_UP_S, seed=0), config.folder, settings).plan)
+    plan = resolve_plan(Request("a red ball", seconds=WARM_UP_S, seed=0), config.folder, settings).plan
+    # Jobs come in threads of their own. OpenMP's threads stay with the thread that had them first, until it ends: were
+    # there any for this one, there would be more than cores, and OpenMP lets them sleep at every barrier then.
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(handler.warm_up, plan).result()
     logging.getLogger(__name__).info("ready on %s", named)
     return handler
+
+
+def figures() -> dict[str, int]:
+    """Called in the process that computes: what it has counted, for metrics."""
+    from videosvc.families.prompt_encoder import remembered
+
+    return {f"prompt_cache_{kind}": count for kind, count in remembered.items()}
 
 
 def _device_name(setting: str) -> str:

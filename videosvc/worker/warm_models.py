@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,49 +16,56 @@ if TYPE_CHECKING:
 
 
 class WarmModels:
-    """Engines on one device by model and lever `weights`; the least recently used one makes room. For one thread."""
+    """Engines on one device by model and levers it was loaded with; the least recently used one makes room. Thread-safe."""
 
     def __init__(self, device: str, max_models: int, quantized: Path | None = None) -> None:
         """`device`: auto, cpu, cuda:N; `quantized`: a folder to keep quantised weights in."""
         self._device = device
         self._max_models = max_models
         self._quantized = quantized
-        self._engines: OrderedDict[tuple[str, str], tuple[ModelEntry, Engine]] = OrderedDict()
+        self._engines: OrderedDict[tuple[str, str, bool], tuple[ModelEntry, Engine]] = OrderedDict()
+        self._loading = threading.Lock()
 
     @property
     def names(self) -> tuple[str, ...]:
         """Of the loaded models, least recently used first."""
-        return tuple(name for name, _ in self._engines)
+        return tuple(name for name, *_ in self._engines)
 
-    def is_warm(self, model: str, weights: str) -> bool:
+    def is_warm(self, model: str, weights: str, compiled: bool = False) -> bool:
         """Whether `get` would find it loaded, if its entry is the same still."""
-        return (model, weights) in self._engines
+        return (model, weights, compiled) in self._engines
 
-    def get(self, entry: ModelEntry, weights: str = "native") -> Engine:
+    def has(self, entry: ModelEntry, weights: str, compiled: bool = False) -> bool:
+        """Whether `get` would find it loaded."""
+        known = self._engines.get((entry.name, weights, compiled))
+        return known is not None and known[0] == entry
+
+    def get(self, entry: ModelEntry, weights: str = "native", compiled: bool = False) -> Engine:
         """The model's engine, loaded if it is not yet, or if its entry in models.toml is another one since.
 
         Raises ModelError if its files are missing or damaged, or the lever cannot be; whatever the device raises when
         it has too little memory.
         """
-        known = self._engines.pop((entry.name, weights), None)
-        if known is None or known[0] != entry:
-            known = None  # so that its memory is free before the new one is loaded
-            while len(self._engines) >= self._max_models:
-                self._engines.popitem(last=False)
-            known = (entry, self._load(entry, weights))
-        self._engines[entry.name, weights] = known
-        return known[1]
+        key = (entry.name, weights, compiled)
+        with self._loading:
+            if not self.has(entry, weights, compiled):
+                self._engines.pop(key, None)  # its memory is free before the new one is loaded
+                while len(self._engines) >= self._max_models:
+                    self._engines.popitem(last=False)
+                self._engines[key] = (entry, self._load(entry, weights, compiled))
+            self._engines.move_to_end(key)
+            return self._engines[key][1]
 
     def clear(self) -> None:
         """Gives up every model."""
         self._engines.clear()
         free_memory()
 
-    def _load(self, entry: ModelEntry, weights: str) -> Engine:
+    def _load(self, entry: ModelEntry, weights: str, compiled: bool) -> Engine:
         try:
-            return open_engine(entry, self._device, weights, self._quantized)
+            return open_engine(entry, self._device, weights, self._quantized, compiled)
         except Exception as error:
             if not (self._engines and is_out_of_memory(error)):
                 raise
         self.clear()  # alone, it may fit
-        return open_engine(entry, self._device, weights, self._quantized)
+        return open_engine(entry, self._device, weights, self._quantized, compiled)

@@ -9,8 +9,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from videosvc import __version__
+
 LIBRARIES = ("torch", "diffusers", "transformers")
-CHECKOUT = Path(__file__).resolve().parent.parent
+CHECKOUT = Path(__file__).resolve().parents[2]
 
 
 def describe(device: str) -> dict[str, Any]:
@@ -23,6 +25,7 @@ def describe(device: str) -> dict[str, Any]:
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "load_average": round(os.getloadavg()[0], 2),  # at the start: above 1 something else was running
+        "videosvc": __version__,
         "python": platform.python_version(),
         **{name: version(name) for name in LIBRARIES},
         "commit": commit(),
@@ -39,7 +42,9 @@ def cpu_model() -> str:
 
 
 def commit() -> str | None:
-    """The checkout's commit, marked if files differ from it; None outside a repository with a commit."""
+    """The checkout's commit, marked if files differ from it; None outside a checkout with a commit."""
+    if not (CHECKOUT / ".git").exists():  # installed somewhere below another project's repository
+        return None
     command = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
     try:
         return subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=True).stdout.strip()

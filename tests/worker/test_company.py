@@ -1,0 +1,141 @@
+"""Jobs that a worker runs at once on one model: which may, and what comes of them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from videosvc.config.models import load_model
+from videosvc.config.settings import Settings
+from videosvc.engine import batch
+from videosvc.pricing.batching import BatchShare
+from videosvc.pricing.calibration import Calibration, calibration_path, fingerprint_of, levers_of
+from videosvc.pricing.features import FEATURES
+from videosvc.pricing.quote import Quote
+from videosvc.pricing.shape import read_shape
+from videosvc.worker.handler import VideoHandler
+from videosvc_queue.company import run_company
+from videosvc_queue.drain import Drain
+from videosvc_queue.job import Job, Status
+from videosvc_queue.store import Store
+
+SECONDS = 1e-3  # a unit of anything
+
+
+@pytest.fixture
+def measured(settings: Settings, folder: Path) -> Callable[..., None]:
+    """As if `videosvc calibrate` had found that a step of two clips costs each this share of what it does alone."""
+
+    def measure(quote: Quote, share: float = 0.5) -> None:
+        entry = load_model(folder, quote.plan.model)
+        Calibration(
+            device="cpu",
+            model=entry.name,
+            levers=levers_of(quote.plan),
+            fingerprint=fingerprint_of(read_shape(entry).model_hash),
+            measured_at=1.8e9,
+            seconds={kind: dict.fromkeys(names, SECONDS) for kind, names in FEATURES.items()},
+            cold_s=0.0,
+            residuals=(1.0,),
+            batch=(BatchShare(size="64x64", clips=2, share=share),),
+        ).save(calibration_path(settings.data_dir, "cpu", entry.name, quote.plan))
+
+    return measure
+
+
+@pytest.fixture
+def sociable(handler: VideoHandler) -> VideoHandler:
+    handler.most = 4
+    return handler
+
+
+def test_only_what_pays_joins(
+    sociable: VideoHandler, quoted: Any, submitted: Any, measured: Callable[..., None]
+) -> None:
+    quote = quoted()
+    running = submitted(quote)
+
+    def joins(other: Quote, *more: Job) -> bool:
+        return sociable.joins([running, *more], submitted(other))
+
+    assert not joins(quoted(seed=8))  # nothing was measured
+    measured(quote)
+    assert not joins(quoted(seed=8))  # and the model is not loaded
+    sociable.warm_up(quote.plan)
+    assert joins(quoted(seed=8))
+    assert joins(quoted(seed=9, seconds=1.0, prompt="the sea"))
+    assert not joins(quoted(seed=8, size="96x96"))
+    assert not joins(quoted(seed=8), submitted(quote))  # two were measured, not three
+    int8 = replace(quote, plan=replace(quote.plan, weights="int8"))
+    assert not joins(int8)
+    measured(quote, share=0.97)
+    assert not joins(quoted(seed=8))
+    measured(quote)
+    sociable.most = 1
+    assert not joins(quoted(seed=8))
+    broken = replace(running, payload={"quote": {"plan": {}}})
+    assert not sociable.joins([running], broken)
+
+
+def test_together_they_become_what_they_are_alone(
+    queue: Store, bus: Any, sociable: VideoHandler, quoted: Any, submitted: Any, measured: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """The frames that each job's muxer gets, in company and alone."""
+    monkeypatch.setattr(batch, "LEAST_PATIENCE_S", 60.0)
+    frames: dict[str, list[Tensor]] = {}
+    write = "videosvc.engine.generate.Mp4Writer.write"
+    monkeypatch.setattr(write, _noting(frames))
+    quotes = [quoted(seed=seed, seconds=4.0, prompt=prompt) for seed, prompt in enumerate(("a red circle", "the sea"))]
+    measured(quotes[0])
+    sociable.warm_up(quotes[0].plan)
+    frames.clear()
+    _hold_until_two_denoise(monkeypatch)
+    jobs = [submitted(quote) for quote in quotes]
+    assert run_company(queue, bus, sociable, sociable, ["toyworld"], "worker-1", drain=Drain()) == 2
+    together = [torch.cat(pieces) for pieces in frames.values()]
+    ended = [queue.get(job.id) for job in jobs]
+    for job in ended:
+        assert job is not None and job.status is Status.COMPLETED and job.result is not None
+        receipt = job.result["receipt"]
+        levers = {lever["name"]: lever["saved_compute_seconds"] for lever in receipt["levers"]}
+        assert 0 < levers["batch"] <= receipt["by_stage"]["denoise"]  # at a share of a half
+        assert 0 < receipt["charged_usd"] <= receipt["quoted_usd"]
+    monkeypatch.undo()
+    frames.clear()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(write, _noting(frames))
+        for quote in quotes:
+            sociable.warm_up(quote.plan)  # which runs the plan, for nobody
+    alone = [torch.cat(pieces) for pieces in frames.values()]
+    assert len(together) == len(alone) == 2
+    for clip in alone:
+        apart = [(clip.int() - other.int()).abs().max() for other in together]
+        assert min(apart) <= 1  # of 255: where a rounding falls to the other side
+
+
+def _noting(frames: dict[str, list[Tensor]]) -> Callable[[Any, Tensor], None]:
+    def write(writer: Any, pictures: Tensor) -> None:
+        frames.setdefault(str(writer._path), []).append(pictures)
+        writer._process.stdin.write(pictures.contiguous().numpy().data)
+
+    return write
+
+
+def _hold_until_two_denoise(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first to open its clip waits for the second: however slowly one of them starts, they meet."""
+    both = threading.Barrier(2)
+    seat = batch.Batch.seat
+
+    def waiting(self: batch.Batch) -> Any:
+        both.wait(60)
+        return seat(self)
+
+    monkeypatch.setattr(batch.Batch, "seat", waiting)

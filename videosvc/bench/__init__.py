@@ -1,0 +1,1 @@
+"""What each lever gains on this device, against diffusers' own pipeline: `videosvc bench`."""
