@@ -11,6 +11,7 @@ import httpx
 import redis
 
 from api_service import Api
+from videosvc_queue.events import MAX_EVENTS
 
 
 class Told(NamedTuple):
@@ -99,6 +100,49 @@ def test_the_end_is_told_though_redis_lost_it(api: Api, tmp_path: Path, redis_ur
     with redis.Redis.from_url(redis_url) as client:
         client.flushall()
     with following(api, video_id) as events:
+        assert [event.kind for event in events] == ["completed"]
+
+
+def test_who_comes_back_after_redis_was_wiped_goes_on_and_hears_the_end(
+    api: Api, tmp_path: Path, redis_url: str
+) -> None:
+    video, bus = api.create(), api.services.bus
+    bus.publish(video["id"], "progress", {"progress": 10})
+    with following(api, video["id"]) as events:
+        last = next(events).id
+    with redis.Redis.from_url(redis_url) as client:
+        client.flushall()
+    with following(api, video["id"], last=last) as events:
+        bus.publish(video["id"], "progress", {"progress": 20})
+        assert next(events)[1:] == ("progress", {"progress": 20})
+        api.complete(tmp_path)
+        assert [event.kind for event in events] == ["completed"]
+    with redis.Redis.from_url(redis_url) as client:
+        client.flushall()
+    with following(api, video["id"], last=last) as events:
+        assert [event.kind for event in events] == ["completed"]
+
+
+def test_who_comes_back_too_late_for_some_progress_hears_the_newest_and_the_end(api: Api, tmp_path: Path) -> None:
+    video, bus = api.create(), api.services.bus
+    bus.publish(video["id"], "progress", {"progress": 0})
+    with following(api, video["id"]) as events:
+        last = next(events).id
+    for number in range(MAX_EVENTS + 20):
+        bus.publish(video["id"], "progress", {"progress": number % 100})
+    api.complete(tmp_path)
+    with following(api, video["id"], last=last) as events:
+        *progress, end = events
+    newest = [number % 100 for number in range(MAX_EVENTS + 20)][-len(progress) :]
+    assert [event.data["progress"] for event in progress] == newest
+    assert len(progress) >= MAX_EVENTS - 1 and end.kind == "completed"
+
+
+def test_an_id_from_the_future_hides_no_end(api: Api, tmp_path: Path) -> None:
+    """The clock of a Redis that was set back."""
+    video = api.create()
+    with following(api, video["id"], last="999999999999999-0") as events:
+        api.complete(tmp_path)
         assert [event.kind for event in events] == ["completed"]
 
 

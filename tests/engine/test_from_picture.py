@@ -71,9 +71,7 @@ def through_the_autoencoder(family: AnyFlowFAR, plan: Plan, picture: Picture) ->
 
 @pytest.mark.parametrize("decode", ["stream", "full", "tiled"])
 @pytest.mark.parametrize("seconds", [0.01, 0.5, 1.0, 1.125, 2.0, 2.5])
-def test_it_is_as_long_as_asked(
-    family: AnyFlowFAR, plan: Plan, tmp_path: Path, seconds: float, decode: str
-) -> None:
+def test_it_is_as_long_as_asked(family: AnyFlowFAR, plan: Plan, tmp_path: Path, seconds: float, decode: str) -> None:
     plan = replace(plan, seconds=seconds, steps=1, decode=decode)
     events = run(family, plan, tmp_path / "clip.mp4", PICTURE)
     assert len(shown(events)) == plan.frames == max(1, round(8 * seconds))

@@ -6,7 +6,6 @@ import random
 from collections import Counter
 from pathlib import Path
 
-import pytest
 import torch
 
 from training.toyworld.evaluate import FRAMES, held_out_scenes

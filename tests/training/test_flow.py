@@ -10,6 +10,7 @@ from videosvc.families.base import TextEmbeds
 from videosvc.families.decoder import DecoderStream
 from videosvc.families.far_clip import FarClip
 from videosvc.families.far_forward import FarForward
+from videosvc.families.far_together import Together
 
 TIMES = [(1.0, 1.0), (1.0, 0.0), (0.5, 0.25)]
 
@@ -38,7 +39,8 @@ NOTHING = torch.zeros(1, 1, 2, 1, 1, dtype=torch.bool)  # covered
 def open_clip(transformer: AnyFlowFARTransformer3DModel, embeds: Tensor) -> FarClip:
     zero, one = torch.zeros(1, 6, 1, 1, 1), torch.ones(1, 6, 1, 1, 1)
     text = TextEmbeds(embeds, None, ())
-    return FarClip(FarForward(transformer), NoDecoder(), zero, one, text, guidance_scale=1.0, window_chunks=1)
+    together = Together(FarForward(transformer))
+    return FarClip(together, NoDecoder(), zero, one, text, guidance_scale=1.0, window_chunks=1)
 
 
 @pytest.mark.parametrize("follows", [False, True])

@@ -51,7 +51,7 @@ def measured(settings: Settings, folder: Path) -> Callable[..., None]:
 
 
 @pytest.fixture
-def sociable(handler: VideoHandler) -> VideoHandler:
+def sociable(queue: Store, handler: VideoHandler) -> VideoHandler:
     handler.most = 4
     return handler
 

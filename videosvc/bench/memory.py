@@ -32,14 +32,17 @@ class _Living(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
+        for leaf in tree_leaves((args, kwargs)):
+            if isinstance(leaf, Tensor):
+                self._see(leaf.untyped_storage(), 0)  # if it is not known, it was there before
         made = func(*args, **(kwargs or {}))
         for leaf in tree_leaves(made):
             if isinstance(leaf, Tensor):
-                self._see(leaf.untyped_storage())
+                self._see(leaf.untyped_storage(), leaf.untyped_storage().nbytes())
         return made
 
-    def _see(self, storage: torch.UntypedStorage) -> None:
-        key, size = storage._cdata, storage.nbytes()
+    def _see(self, storage: torch.UntypedStorage, size: int) -> None:
+        key = storage._cdata
         if key in self._known:
             return
         self._known.add(key)

@@ -19,6 +19,7 @@ MARGINS, BAR = 1.4, 0.52  # inches of height: title and axis, and each bar
 STOCK_COLOUR, OURS, SAVED, INK, PALE = "#8a8a8a", "#1f6f8b", "#d5e8ee", "#222222", "#777777"
 ROOM = 20.0  # times the largest value, right of which labels end
 LABELS = "labels: times cheaper than stock · seconds · gain of this lever alone"
+PROBED = " · clips that the probe reads right"
 REASON_LENGTH = 70  # characters of why a row is missing
 
 
@@ -52,7 +53,8 @@ def plot_png(lines: Sequence[Line], title: str) -> bytes:
     axes.set_axisbelow(True)
     for side in ("top", "right", "left"):
         axes.spines[side].set_visible(False)
-    axes.set_xlabel("seconds of compute for a second of video, log scale\n" + LABELS, fontsize=10)
+    labels = LABELS + (PROBED if any(line.right for line in lines) else "")
+    axes.set_xlabel(f"seconds of compute for a second of video, log scale\n{labels}", fontsize=10)
     figure.suptitle(title, x=0.012, ha="left", fontsize=11)
     picture = BytesIO()
     figure.savefig(picture, format="png")

@@ -53,7 +53,7 @@ def stock_latents(
     The pipeline thinks in Wan's frame counts, which the bundled autoencoder does not share: it stops at latents.
     Raises GenerationError if there are too few chunks for it.
     """
-    least = pipeline.transformer.config.full_chunk_limit - 1  # with fewer, its cache of coarse chunks has a size below 0
+    least = pipeline.transformer.config.full_chunk_limit - 1  # with fewer, its coarse cache has a size below 0
     if len(chunks) < least:
         raise GenerationError(f"it makes no clip of fewer than {least} chunks, and this one has {len(chunks)}")
     with warnings.catch_warnings():

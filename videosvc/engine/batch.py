@@ -89,15 +89,14 @@ class Batch:
                 torch.cuda.synchronize(self._family.device)  # before their shares are told
         except Exception as error:
             answers = [error] if len(seats) == 1 else None
-        row_s = (self.clock() - begun) / sum(jump.clip.rows for jump in jumps)
-        for seat, jump in zip(seats, jumps, strict=True):
-            seat.used(row_s * jump.clip.rows, len(seats))
         if answers is not None:
-            for seat, answer in zip(seats, answers, strict=True):
+            row_s = (self.clock() - begun) / sum(jump.clip.rows for jump in jumps)
+            for seat, jump, answer in zip(seats, jumps, answers, strict=True):
+                seat.used(row_s * jump.clip.rows, len(seats))
                 seat.answered(answer)
             return
-        # One by one, and after the error is gone, whose traceback holds memory: it is the fault of one of them, or of
-        # their number.
+        # It is the fault of one of them, or of their number: one by one, after the error is gone, whose traceback holds
+        # memory. Nobody pays for what was tried.
         for seat in seats:
             self._answer([seat])
         if not any(isinstance(seat.answer, Exception) for seat in seats):
@@ -113,7 +112,7 @@ class Seat:
         self.wish: Jump | None = None
         self.wished_at = 0.0  # of the monotonic clock
         self.answer: Tensor | Exception | None = None
-        self.coming = False  # in a moment, for a step perhaps: the next forward had better wait for it
+        self.coming = False  # in a moment, for a step perhaps: the next forward had better wait for it, if not long
         self._batch = batch
         self._used_s = 0.0
         self._since: float | None = None  # when it got the device; None: it waits
@@ -133,6 +132,7 @@ class Seat:
                 yield
             finally:
                 self._stop()
+                self.coming = True
                 self._batch.device.notify_all()
 
     def denoise(self, clip: Clip, latents: Tensor, t: float, r: float) -> Tensor:

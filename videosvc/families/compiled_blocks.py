@@ -9,7 +9,6 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
 
 # One code serves all blocks, and is compiled anew for each kind of number and layer, and for one row and several.
 RECOMPILES = 64
@@ -31,7 +30,7 @@ def compile_refusal(device: torch.device) -> str | None:
     return None
 
 
-def compile_blocks(transformer: Any, trials: Callable[[], Tensor]) -> None:
+def compile_blocks(transformer: Any, trials: Callable[[], None]) -> None:
     """Compiles `transformer.blocks` for any size, by running `trials`, which put a clip of each kind through them.
 
     Takes half a minute; a few seconds where TORCHINDUCTOR_CACHE_DIR holds what an earlier process made. On the CPU, a

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +18,7 @@ from torch import Tensor
 from videosvc_kernels import Rotation, rotate
 
 KeyValue = tuple[Tensor, Tensor]
+T = TypeVar("T")
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]  # what a query sees in a past and in a key and value of its own
 
 
@@ -65,21 +66,25 @@ class CachedSelfAttention:
         query, key = rotate(query, rotary_emb), rotate(key, rotary_emb)
         attended = _attended(query, key, value, kv_cache.past)
         if kv_cache.keep is not None:
-            kv_cache.keep(key, value)
+            _uncompiled(kv_cache.keep, key, value)
         return _output(attention, attended)
+
+
+def _call(function: Callable[..., T], *tensors: Tensor) -> T:
+    return function(*tensors)
+
+
+# What reaches a cache: its chunks come and go, and code compiled for some would be compiled anew for others.
+_uncompiled: Callable[..., Any] = torch.compiler.disable(_call)
 
 
 def _attended(query: Tensor, key: Tensor, value: Tensor, past: Attend | KeyValue | None) -> Tensor:
     if callable(past):
-        return _from_cache(past, query, key, value)
+        attended: Tensor = _uncompiled(past, query, key, value)
+        return attended
     if past is not None:
         key, value = torch.cat([past[0], key], dim=2), torch.cat([past[1], value], dim=2)
     return F.scaled_dot_product_attention(query, key, value)
-
-
-@torch.compiler.disable
-def _from_cache(attend: Attend, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    return attend(query, key, value)
 
 
 class TextAttention:

@@ -25,7 +25,7 @@ from videosvc_queue.job import Job
 log = logging.getLogger(__name__)
 
 PREVIEW_S = 0.5  # between two previews, at least
-PREVIEW_SHARE = 0.01  # of the time: at 128x128 one was seen to take as long as a step
+PREVIEW_SHARE = 0.005  # of the time: at 128x128 one was seen to take as long as a step
 PROGRESS_S = 0.1  # between two words of progress, at least: at steps of 30 ms one each took 3 % of the time
 BEAT_S = 0.5  # between two rows written; cancelling is read at every step
 STEP_S = 15.0  # of compute between two checkpoints at steps

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class WarmModels:
-    """Engines on one device by model and levers it was loaded with; the least recently used one makes room. Thread-safe."""
+    """Engines on one device, by model and levers; the least recently used one makes room. Threads may share it."""
 
     def __init__(self, device: str, max_models: int, quantized: Path | None = None) -> None:
         """`device`: auto, cpu, cuda:N; `quantized`: a folder to keep quantised weights in."""
