@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import pytest
 import torch
 
 from training.toyworld.evaluate import FRAMES, held_out_scenes
@@ -17,34 +20,49 @@ from videosvc.engine.costs import ChunkCosts, ComputeCap, RunCosts
 from videosvc.engine.events import ChunkDone, Done, Traded
 from videosvc.engine.generate import Engine
 from videosvc.engine.loading import open_engine
+from videosvc.engine.mux import Mp4Writer
 from videosvc.errors import ComputeCapExceeded
+from videosvc.families.far_clip import FarClip
 
 PIECE_S = 0.1
 COSTS = RunCosts(PIECE_S, 2 * (ChunkCosts(PIECE_S, PIECE_S, PIECE_S, PIECE_S),), PIECE_S, spread=1.15)
 CLIPS = 30
 
 
-class SlowingClock:
-    """Every piece takes `PIECE_S`, and three times that from `slow_from` on."""
+class SlowingDevice:
+    """Every piece of work takes `PIECE_S`, and three times that from `slow_from` on."""
 
-    def __init__(self, slow_from: float) -> None:
-        self.now, self._slow_from = 0.0, slow_from
+    def __init__(self) -> None:
+        self.now, self.slow_from = 0.0, 0.0
 
-    def __call__(self) -> float:
-        self.now += PIECE_S if self.now < self._slow_from else 3 * PIECE_S
+    def clock(self) -> float:
         return self.now
 
+    def piece(self, work: Callable[..., Any]) -> Callable[..., Any]:
+        def timed(*arguments: Any) -> Any:
+            self.now += PIECE_S if self.now < self.slow_from else 3 * PIECE_S
+            return work(*arguments)
 
-def test_colour_and_background_survive(tmp_path: Path) -> None:
+        return timed
+
+
+def test_colour_and_background_survive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     family = open_engine(load_model(CHECKOUT_CONFIGS, "toyworld"), "cpu").family
+    device = SlowingDevice()
+    for owner, name in (
+        (family, "encode_text"), (family, "denoise_together"), (FarClip, "append"), (FarClip, "decode"),
+        (Mp4Writer, "write"), (Mp4Writer, "finish"),
+    ):  # fmt: skip
+        monkeypatch.setattr(owner, name, device.piece(getattr(owner, name)))
+    engine = Engine(family, device.clock)
     chance, right, landed = random.Random(5), Counter[str](), 0
     for number, (scene, prompt) in enumerate(held_out_scenes(CLIPS, seed=40)):
         request = Request(prompt, None, "toyworld", "balanced", seconds=FRAMES / 8, seed=number)
         plan = resolve_plan(request, CHECKOUT_CONFIGS, Settings()).plan
-        cap = ComputeCap(chance.uniform(0.8, 1.6) * 3 * COSTS.needed_s(1), COSTS)
-        clock = SlowingClock(chance.uniform(0.2, 1.5))
+        cap = ComputeCap(chance.uniform(1.9, 2.4) * COSTS.total_s(plan.steps), COSTS)
+        device.slow_from = device.now + chance.uniform(0.3, 0.5) * COSTS.total_s(plan.steps)
         try:
-            events = list(Engine(family, clock).run(plan, tmp_path / "clip.mp4", cap=cap))
+            events = list(engine.run(plan, tmp_path / "clip.mp4", cap=cap))
         except ComputeCapExceeded:  # not even one step a chunk fits
             continue
         done = events[-1]

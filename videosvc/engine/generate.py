@@ -190,8 +190,9 @@ class Engine:
 
 
 def chunk_noise(plan: Plan, spec: LatentSpec, chunk: int, latents: int) -> Tensor:
-    """Where chunk number `chunk` of so many latents begins: `(1, C, T, h, w)`, drawn on the CPU, so that one seed is one
-    noise on whatever device.
+    """Where chunk number `chunk` of so many latents begins: `(1, C, T, h, w)`.
+
+    Drawn on the CPU, so that one seed is one noise on whatever device.
     """
     shape = (1, spec.channels, latents, plan.height // spec.spatial, plan.width // spec.spatial)
     return torch.randn(shape, generator=torch.Generator().manual_seed(_seed(plan.seed, chunk, "noise")))

@@ -39,9 +39,15 @@ class FarForward:
     def layers(self) -> int:
         return len(self.model.blocks)
 
+    @property
+    def like(self) -> Tensor:
+        """A tensor of the model's type and device, found at once: asking the model itself walks all its modules."""
+        weight: Tensor = self.model.proj_out.weight
+        return weight
+
     def project_text(self, embeds: Tensor) -> tuple[KeyValue, ...]:
         """Each layer's cross-attention keys and values of encoded prompts `(B, L, D)`."""
-        projected = self.model.condition_embedder.text_embedder(embeds.to(self.model.dtype))
+        projected = self.model.condition_embedder.text_embedder(embeds.to(self.like.dtype))
         return tuple(text_key_value(block.attn2, projected) for block in self.model.blocks)
 
     def rotation(
@@ -57,7 +63,7 @@ class FarForward:
             width // patch[2],
             config.attention_head_dim,
             coarsening=patch[1] // config.patch_size[1],
-            device=self.model.device,
+            device=self.like.device,
         )
 
     def hidden(
@@ -72,7 +78,7 @@ class FarForward:
         """Runs a chunk `(B, C, T, h, w)` through the blocks: `(B, L, channels)`."""
         model = self.model
         embed = model.far_patch_embedding if coarse else model.patch_embedding
-        hidden: Tensor = embed(latents.to(model.dtype)).flatten(2).transpose(1, 2)
+        hidden: Tensor = embed(latents.to(self.like.dtype)).flatten(2).transpose(1, 2)
         for layer, block in enumerate(model.blocks):
             hidden = block(hidden, text[layer], time[1], rotation, None, memory(layer), None)
         return hidden
@@ -95,7 +101,6 @@ class FarForward:
         by_end = embedder.deltatime_type == "r"
         # Scaled as Python floats: the fastest sine turns a float32 rounding of t into an error of 6e-5.
         scaled = [[[t * TIME_SCALE] for t, _ in jumps], [[(r if by_end else t - r) * TIME_SCALE] for t, r in jumps]]
-        start, jump = torch.tensor(scaled, device=self.model.device)
-        like = self.model.proj_out.weight
-        embedding, modulation = embedder.forward_timestep(start, jump, like, 1)
+        start, jump = torch.tensor(scaled, device=self.like.device)
+        embedding, modulation = embedder.forward_timestep(start, jump, self.like, 1)
         return embedding, modulation.unflatten(2, (6, -1))
