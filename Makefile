@@ -6,7 +6,7 @@ SHELL := /bin/bash
 
 PYTHON ?= python3
 VENV ?= .venv
-BUDGET ?= 220
+BUDGET ?= 315
 OUTPUT ?= demo.mp4
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.videosvc-installed
@@ -20,7 +20,7 @@ help:
 	@echo "make test           lint, types, import contracts and every test; CI runs this"
 	@echo "make check          the same without the tests"
 	@echo "make fix            formats imports and mends what ruff can"
-	@echo "make bundled-model  trains the bundled model anew; BUDGET=220 is in minutes"
+	@echo "make bundled-model  trains the bundled model anew; BUDGET=315 is in minutes"
 
 venv: $(STAMP)
 
