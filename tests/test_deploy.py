@@ -14,7 +14,7 @@ import typer
 import yaml
 from fastapi.routing import APIRoute
 
-from videosvc.api.app import ROUTERS
+from videosvc.api import health
 from videosvc.cli.main import app
 from videosvc.config.settings import ENV_PREFIX, Settings
 from videosvc_queue.worker_process import DRAIN_GRACE_S
@@ -94,7 +94,7 @@ def test_the_images_command_and_health_check_exist() -> None:
     check = base["HEALTHCHECK"]
     path = re.search(r"http://127\.0\.0\.1:(\d+)(/\w+)", check)
     assert path and path[1] == base["EXPOSE"] == str(Settings.model_fields["port"].default)
-    routes = {route.path for router in ROUTERS for route in router.routes if isinstance(route, APIRoute)}
+    routes = {route.path for route in health.router.routes if isinstance(route, APIRoute)}
     assert path[2] in routes
 
 

@@ -20,7 +20,7 @@ def test_by_default_it_is_all_that_the_model_can(entry: ModelEntry) -> None:
     assert [str(size) for size in grid.sizes] == list(entry.sizes)
     assert (grid.rates, grid.steps, grid.samplers) == ((8,), (1, 2, 4, 8), ("flow_map",))
     assert (grid.weights, grid.frame_caches) == (("native", "bf16", "int8"), ("native", "int8", "int4"))
-    assert len(set(grid.settings())) == 3 * 4 * 2 * 3
+    assert len(set(grid.settings())) == 3 * 4 * 3 * 3
 
 
 def test_references_are_at_every_size_the_largest_last(entry: ModelEntry) -> None:

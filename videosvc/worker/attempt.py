@@ -29,7 +29,7 @@ PREVIEW_SHARE = 0.005  # of the time: at 128x128 one was seen to take as long as
 PROGRESS_S = 0.1  # between two words of progress, at least: at steps of 30 ms one each took 3 % of the time
 BEAT_S = 0.5  # between two rows written; cancelling is read at every step
 STEP_S = 15.0  # of compute between two checkpoints at steps
-CHUNK_S = 3.0  # the same at chunks: a file is synced in 10 ms, and workers are seldom lost
+CHUNK_S = 2.0  # the same at chunks: a file is synced in 10 ms, and workers are seldom lost
 ENDING_S = 1.0  # after the last step: previews of the file, and storing it
 
 
