@@ -9,7 +9,8 @@ TEXT = """# toyworld
 
 A small text-to-video model that ships with videosvc, so that a first clip needs no download and no GPU. It was trained
 from nothing by the stages of `make bundled-model` (`training/toyworld/`), on procedurally drawn clips; no outside data
-went in.
+went in. The stages ran in stretches: when the flow had been trained further, distillation went on from the new flow
+plus what it had changed in the one before.
 
 | part | what |
 | --- | --- |

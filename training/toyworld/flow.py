@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import random
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 
 import torch
@@ -76,8 +77,12 @@ class Batches:
         device: str,
     ) -> None:
         self.latents, self.encoder, self.tokenizer, self.rng, self.device = latents, encoder, tokenizer, rng, device
-        self.openings = {size: data.opening.nonzero().flatten().tolist() for size, data in latents.items()}
-        self.emphasis = {size: [emphasis(scene) for scene in data.scenes] for size, data in latents.items()}
+        # By size and whether only openings are drawn: clips, and their weights' running sums.
+        self.pools: dict[tuple[int, bool], tuple[list[int], list[float]]] = {}
+        for size, data in latents.items():
+            weights = [emphasis(scene) for scene in data.scenes]
+            for opening, clips in ((True, data.opening.nonzero().flatten().tolist()), (False, range(len(weights)))):
+                self.pools[size, opening] = list(clips), list(accumulate(weights[clip] for clip in clips))
         self.nothing = embed(encoder, tokenizer, [""])
 
     def draw(self, tokens: int, small: bool = False, captioned: bool = False) -> Batch:
@@ -91,8 +96,8 @@ class Batches:
         data = self.latents[size]
         count = tokens // (CHUNK * (size // 16) ** 2)
         opening = rng.random() < OPENING_SHARE
-        among = self.openings[size] if opening else range(len(data.scenes))
-        indices = rng.choices(among, [self.emphasis[size][i] for i in among], k=count)
+        clips, sums = self.pools[size, opening]
+        indices = rng.choices(clips, cum_weights=sums, k=count)
         embeds = embed(self.encoder, self.tokenizer, [caption(data.scenes[i], rng) for i in indices])
         if not captioned:
             embeds[torch.rand(count) < CAPTION_DROPOUT] = self.nothing

@@ -160,7 +160,7 @@ class AnyFlowFAR(Family):
     def _trial(self, units: int = 4, guidance_scale: float = 1.0) -> Tensor:
         """Velocities of a first chunk, all noise, and of a second, half of it: the same at every call.
 
-        Each is `units` x `units` of the smallest size.
+        Of a square clip, `units` times the grid a side.
         """
         spec, side = self.spec, units * self.spec.grid
         clip = self.open_clip(side, side, self.encode_text("", ""), guidance_scale)
