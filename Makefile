@@ -13,7 +13,13 @@ STAMP := $(VENV)/.videosvc-installed
 INDEX := $(if $(TORCH_INDEX_URL),--extra-index-url $(TORCH_INDEX_URL))
 SOURCES := videosvc samplers kernels queue training bench tests docs/examples
 
-.PHONY: help venv demo test check fix bundled-model
+# One sweep, and what is shipped of it: the table that the planner reads, its picture, and the presets, which keep to
+# native weights because not every CPU has the others. Nothing is replaced before all of it is there.
+CLIPS ?= 24
+TUNED := runs/presets
+PRESET = "$(BIN)/videosvc" tune --from $(TUNED)/quality.json --weights native --of best -o $(TUNED)
+
+.PHONY: help venv demo test check fix bundled-model presets
 
 help:
 	@echo "make demo           the whole service, and a clip through it: demo.mp4"
@@ -21,6 +27,7 @@ help:
 	@echo "make check          the same without the tests"
 	@echo "make fix            formats imports and mends what ruff can"
 	@echo "make bundled-model  trains the bundled model anew; BUDGET=315 is in minutes"
+	@echo "make presets        measures the bundled model and writes configs/quality and configs/presets; CLIPS=24 a setting"
 
 venv: $(STAMP)
 
@@ -53,3 +60,19 @@ fix: $(STAMP)
 
 bundled-model: $(STAMP)
 	"$(BIN)/python" -m training.toyworld.recipe --budget $(BUDGET)
+
+presets: $(STAMP)
+	"$(BIN)/videosvc" tune --sizes 64x64,128x128 --steps 1,2,4,8 --weights native,bf16 --frame-caches native \
+		--clips $(CLIPS) --of best -o $(TUNED)
+	$(PRESET) --samplers flow_map --preset draft --name draft --at-least 0.9 \
+		--description "a first look: the cheapest with 0.9 of the best quality"
+	$(PRESET) --samplers flow_map --preset quality --name quality --at-least 1 \
+		--description "the best quality that was measured"
+	$(PRESET) --samplers euler --preset reference --name reference --at-least 1 \
+		--description "no lever, at the size where that is best: what the others are measured against"
+	$(PRESET) --samplers flow_map --preset balanced --name balanced --at-least 0.98 \
+		--description "the default: the cheapest with 0.98 of the best quality"
+	mkdir -p configs/quality
+	cp $(TUNED)/quality.json configs/quality/toyworld.json
+	cp $(TUNED)/{draft,balanced,quality,reference}.toml configs/presets/
+	cp $(TUNED)/frontier.png docs/frontier.png

@@ -10,15 +10,17 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import httpx
 import uvicorn
 from fastapi import FastAPI
 
+from known_configs import known_configs
 from videosvc.api.open import open_app
 from videosvc.api.services import Services
-from videosvc.config.settings import CHECKOUT_CONFIGS, Settings
+from videosvc.config.settings import Settings
 from videosvc_queue.job import Claim, Status
 
 BALLOON = {"prompt": "a red balloon floats up over green hills", "seconds": "2", "seed": 7}
@@ -115,9 +117,11 @@ def starter(folder: Path, redis_url: str) -> Iterator[Start]:
     """Makes services on one data folder; all stop at the end."""
     with ExitStack() as stack:
 
+        configs = known_configs(Path(stack.enter_context(TemporaryDirectory()), "configs"))
+
         def start(**settings: Any) -> Api:
             whole = Settings(**{"data_dir": folder, **settings})
-            app = stack.enter_context(open_app(whole, CHECKOUT_CONFIGS, redis_url))
+            app = stack.enter_context(open_app(whole, configs, redis_url))
             return Api(stack.enter_context(running(app)), app)
 
         yield start

@@ -51,3 +51,8 @@ def test_generates_outside_the_checkout(installed: Path, tmp_path: Path) -> None
 def test_ships_its_presets(installed: Path, tmp_path: Path) -> None:
     listed = call(installed / "videosvc", "presets", "list", cwd=tmp_path)
     assert all(name in listed for name in ("draft", "balanced", "quality", "reference"))
+
+
+def test_ships_what_was_measured(installed: Path, tmp_path: Path) -> None:
+    quoted = call(installed / "videosvc", "quote", "a red ball", "--json", cwd=tmp_path)
+    assert json.loads(quoted)["quality_measured"] is True

@@ -69,7 +69,7 @@ def make_tiny_checkpoint(
     encoder.save_pretrained(folder / "text_encoder")
     autoencoder.save_pretrained(folder / "vae")
     FlowMapEulerDiscreteScheduler(shift=shift).save_pretrained(folder / "scheduler")
-    _save_tokenizer(folder / "tokenizer")
+    save_tokenizer(folder / "tokenizer")
     index = {
         "_class_name": "AnyFlowFARPipeline",
         "scheduler": ["diffusers", "FlowMapEulerDiscreteScheduler"],
@@ -82,14 +82,29 @@ def make_tiny_checkpoint(
     return folder
 
 
-def _save_tokenizer(folder: Path) -> None:
+def add_tiny_decoder(folder: Path) -> Path:
+    """Saves a tiny decoder of random weights into a model's folder, and returns that."""
+    from videosvc.families.causal_autoencoder import CausalConvAutoencoder
+    from videosvc.families.checks import TINY_DECODER
+
+    state = torch.random.get_rng_state()
+    torch.manual_seed(8)
+    decoder = CausalConvAutoencoder(encoder_channels=(), decoder_channels=(8, 4), blocks=1)
+    with torch.no_grad():
+        for parameter in decoder.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    torch.random.set_rng_state(state)
+    decoder.save_pretrained(folder / TINY_DECODER)
+    return folder
+
+
+def save_tokenizer(folder: Path) -> None:
+    """Of the words in `VOCABULARY`."""
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
     special = ("<pad>", "</s>", "<unk>")
-    tokenizer = Tokenizer(
-        models.WordLevel({word: i for i, word in enumerate((*special, *VOCABULARY))}, "<unk>")
-    )
+    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate((*special, *VOCABULARY))}, "<unk>"))
     tokenizer.normalizer = normalizers.Lowercase()
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])

@@ -13,6 +13,8 @@ from torch import Tensor
 
 from videosvc.families.base import Clip, Family, TextEmbeds
 from videosvc.families.latent_spec import LatentSpec
+from videosvc.families.load_levers import NO_LEVERS
+from videosvc.families.step_cache import StepCache
 
 
 @dataclass(frozen=True)
@@ -53,8 +55,7 @@ class Clock:
 class VirtualFamily(Family):
     """Makes black frames."""
 
-    device, dtype, model_hash, shift, weights = torch.device("cpu"), torch.float32, "virtual", 1.0, "native"
-    compiled = False
+    device, dtype, model_hash, shift, levers = torch.device("cpu"), torch.float32, "virtual", 1.0, NO_LEVERS
 
     def __init__(self, clock: Clock, rates: Rates, spec: LatentSpec, window_chunks: int = 1) -> None:
         self.clock, self.rates, self.spec, self.window_chunks = clock, rates, spec, window_chunks
@@ -73,6 +74,7 @@ class VirtualFamily(Family):
         guidance_scale: float,
         frame_cache: str = "native",
         decode: str = "stream",
+        step_cache: StepCache | None = None,
     ) -> Clip:
         return _VirtualClip(self, width, height)
 

@@ -59,7 +59,9 @@ class Rotation:
 
     @staticmethod
     def of_rows(rotations: Sequence[Rotation]) -> Rotation:
-        """One row's each, all of as many tokens, for a batch of them."""
+        """One row's each, all of as many tokens, for a batch of them; a single one is left as it is."""
+        if len(rotations) == 1:
+            return rotations[0]
         cos, sin = (torch.stack(rows)[:, None] for rows in zip(*((r.cos, r.sin) for r in rotations), strict=True))
         return Rotation(cos, sin)
 

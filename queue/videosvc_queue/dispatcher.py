@@ -19,10 +19,16 @@ class Dispatcher(Ticker):
         self._store = store
         self._celery = celery
 
-    def sweep(self) -> None:
-        """Rings every bell that is due. What fails is due again in 5 s. Raises kombu.exceptions.OperationalError."""
+    def sweep(self) -> bool:
+        """Rings every bell that is due; whether one was. What fails is due again in 5 s.
+
+        Raises kombu.exceptions.OperationalError.
+        """
+        rung = False
         while not self.stopping and (bells := self._store.due_outbox()):
             for bell in bells:
                 ring(self._celery, bell.job_id, bell.route, bell.tier)
             # After the publishing: a crash between the two rings twice, which is harmless.
             self._store.mark_published([bell.id for bell in bells])
+            rung = True
+        return rung

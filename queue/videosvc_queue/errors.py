@@ -16,7 +16,7 @@ class QueueFull(QueueError):
 
 
 class QuotaExceeded(QueueError):
-    """A limit over time is used up. `what` is the field of TenantLimits: per_minute, usd_per_day."""
+    """A limit is used up. `what`: per_minute, usd_per_day (fields of TenantLimits), or balance."""
 
     def __init__(self, what: str, message: str, retry_after_s: float) -> None:
         super().__init__(message)

@@ -1,4 +1,7 @@
-"""Money: what is held for jobs, and charged at their end. Each job has one hold, then one charge and one release."""
+"""Money: what is held for jobs, and charged at their end. Each job has one hold, then one charge and one release.
+
+What tenants paid in advance are rows of the ledger too: see balances.py.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 
-from sqlalchemy import Connection, func, insert, select
+from sqlalchemy import Connection, Select, func, insert, select
 
 from videosvc_queue.database import Database
 from videosvc_queue.job import Job, Status
@@ -58,13 +61,17 @@ def spent_on(sql: Connection, tenant: str, now: float) -> Decimal:
     charged = select(func.coalesce(func.sum(ledger.c.amount_usd), Decimal(0))).where(
         ledger.c.tenant == tenant, ledger.c.day == day(now), ledger.c.kind == "charge"
     )
-    held = select(func.coalesce(func.sum(jobs.c.hold_usd), Decimal(0))).where(
-        jobs.c.tenant == tenant, jobs.c.status.in_([Status.QUEUED, Status.IN_PROGRESS])
-    )
     # One statement: a job that ends between two would be in neither sum on PostgreSQL.
-    sums = sql.execute(select(charged.scalar_subquery(), held.scalar_subquery())).one()
+    sums = sql.execute(select(charged.scalar_subquery(), open_holds(tenant).scalar_subquery())).one()
     spent: Decimal = sums[0] + sums[1]
     return spent
+
+
+def open_holds(tenant: str) -> Select[tuple[Decimal]]:
+    """USD held for the tenant's jobs that are not at their end."""
+    return select(func.coalesce(func.sum(jobs.c.hold_usd), Decimal(0))).where(
+        jobs.c.tenant == tenant, jobs.c.status.in_([Status.QUEUED, Status.IN_PROGRESS])
+    )
 
 
 def hold(sql: Connection, tenant: str, job_id: str, amount_usd: Decimal, now: float) -> None:

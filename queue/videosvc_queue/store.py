@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from videosvc_queue.balances import Balances
 from videosvc_queue.claim import Claiming
 from videosvc_queue.deliveries import Deliveries
 from videosvc_queue.endings import Endings
@@ -29,6 +30,7 @@ class Store(
     Deliveries,  # due_webhooks, webhook_delivered, webhook_failed, disable_webhook
     Retention,  # expired_artifacts, mark_removed, tidy
     Ledger,  # usage, spent_today
+    Balances,  # credit, balance
     Tenants,  # upsert_tenant, tenant
     Keys,  # create_key, find_key, list_keys, revoke_key, has_keys
     Quotes,  # save_quote, get_quote

@@ -8,6 +8,7 @@ from decimal import Decimal
 from sqlalchemy import Connection, bindparam, delete, func, insert, select
 
 from videosvc_queue import ledger
+from videosvc_queue.balances import balance_of
 from videosvc_queue.database import Database
 from videosvc_queue.errors import IdempotencyConflict, QueueError, QueueFull, QuotaExceeded
 from videosvc_queue.fair_share import take_place
@@ -19,6 +20,7 @@ from videosvc_queue.tenants import TenantLimits, find_or_add
 
 KEY_LIFE_S = 24 * 3600
 DAY_S = 24 * 3600
+TOP_UP_S = 3600.0  # until a client whose balance is used up may ask again: somebody has to pay first
 
 # Made once: making a statement takes longer than running it, and under SQLite others wait meanwhile.
 _MINE = jobs.c.tenant == bindparam("tenant")
@@ -47,8 +49,10 @@ class Submission(Database):
                 if earlier is not None:
                     return earlier, True
                 _remember(sql, job, now)
-            find_or_add(sql, job.tenant, limits, now)
+            tenant = find_or_add(sql, job.tenant, limits, now)
             _check(sql, job, limits, now)
+            if tenant.limits.prepaid:  # as it is now: `limits` may be some seconds old
+                _check_balance(sql, job)
             row = to_job(sql.execute(_ADD, _row(sql, job, limits, now)).one())
             ledger.hold(sql, row.tenant, row.id, row.hold_usd, now)
             ring(sql, row, now)
@@ -99,6 +103,14 @@ def _check(sql: Connection, job: NewJob, limits: TenantLimits, now: float) -> No
             price, rest, limit = (f"{usd.normalize():f}" for usd in (job.hold_usd, left, limits.usd_per_day))
             message = f"{price} USD are more than the {rest} left of {limit} USD a day"
             raise QuotaExceeded("usd_per_day", message, math.ceil(DAY_S - now % DAY_S))
+
+
+def _check_balance(sql: Connection, job: NewJob) -> None:
+    balance = balance_of(sql, job.tenant)
+    if job.hold_usd > balance.free_usd:
+        price, rest, paid = (f"{usd.normalize():f}" for usd in (job.hold_usd, balance.free_usd, balance.usd))
+        message = f"{price} USD are more than the {rest} that open jobs leave of the balance of {paid} USD"
+        raise QuotaExceeded("balance", message, TOP_UP_S)
 
 
 def _row(sql: Connection, job: NewJob, limits: TenantLimits, now: float) -> dict[str, object]:

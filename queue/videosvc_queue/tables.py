@@ -17,6 +17,7 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    false,
 )
 
 from videosvc_queue.job import Status
@@ -107,14 +108,17 @@ ledger = Table(  # rows are added, never changed
     metadata,
     Column("id", _serial, primary_key=True),
     Column("tenant", String(64), nullable=False),
-    Column("job_id", String(64), nullable=False),
-    Column("kind", String(16), nullable=False),  # hold, charge, release
+    Column("job_id", String(64)),  # None: a credit
+    Column("kind", String(16), nullable=False),  # hold, charge, release; credit
     Column("amount_usd", Usd, nullable=False),
     Column("compute_s", Double, nullable=False),  # of a charge: device-seconds used
     Column("created_at", Double, nullable=False),
     Column("day", String(10), nullable=False),  # of created_at, in UTC: 2026-11-21
+    Column("reference", String(64)),  # of a credit: what was paid, in the tenant's or the bank's words
     Index("uq_ledger_job_id_kind", "job_id", "kind", unique=True),
+    Index("uq_ledger_tenant_reference", "tenant", "reference", unique=True),
     Index(None, "tenant", "day"),
+    Index(None, "tenant", "kind", "amount_usd"),  # balances, summed without a look at the rows
 )
 
 idempotency = Table(
@@ -163,6 +167,7 @@ tenants = Table(
     Column("per_minute", Integer, nullable=False),
     Column("usd_per_day", Usd),
     Column("weight", Double, nullable=False),
+    Column("prepaid", Boolean, nullable=False, server_default=false()),
     Column("webhook_secret", String(64), nullable=False),
     Column("created_at", Double, nullable=False),
 )

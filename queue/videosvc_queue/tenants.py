@@ -24,6 +24,7 @@ class TenantLimits:
     per_minute: int = 600  # jobs submitted; more are refused
     usd_per_day: Decimal | None = None  # charged and held; None: no limit
     weight: float = 1.0  # share of the workers against other tenants'
+    prepaid: bool = False  # a job's price must fit into what was paid in advance
 
     def __post_init__(self) -> None:
         """Raises ValueError."""

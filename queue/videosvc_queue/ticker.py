@@ -14,7 +14,7 @@ class Ticker:
     """Calls `tick` every `every_s` seconds, and at once when kicked, from entering to leaving.
 
     A tick that fails is tried again at the next one: databases and servers come back. The first failure of a row is
-    logged, and the end of the row.
+    logged, and the end of the row. A tick that returns False had nothing to do: that ends no row of failures.
     """
 
     def __init__(self, name: str, tick: Callable[[], object], every_s: float) -> None:
@@ -49,10 +49,9 @@ class Ticker:
     def _run(self) -> None:
         while not self.stopping:
             try:
-                self._tick()
-                if self._failing:
+                if self._tick() is not False and self._failing:
                     log.warning("%s works again", self._thread.name)
-                self._failing = False
+                    self._failing = False
             except Exception as error:
                 if not self._failing:
                     log.warning("%s fails, and goes on trying: %s", self._thread.name, error)

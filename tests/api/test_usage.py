@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from api_service import Api
+from api_service import BALLOON, Api
 from videosvc_queue.tenants import TenantLimits
 
 
@@ -32,7 +32,26 @@ def test_who_am_i(api: Api) -> None:
     with api.client() as client:
         me = client.get("/v1/me").json()
     assert me["tenant"] == "default" and me["limits"]["max_queued"] == 7 and me["limits"]["usd_per_day"] == 1.0
-    assert me["spent_today_usd"] == price and me["balance_usd"] == pytest.approx(1 - price)
+    assert me["spent_today_usd"] == price and me["balance_usd"] is me["available_usd"] is None
+
+
+def test_who_pays_in_advance_spends_no_more(api: Api, tmp_path: Path) -> None:
+    store = api.services.store
+    price = Decimal(str(api.create()["quote"]["price_usd"]))
+    charged = Decimal(str(api.services.store.get(api.complete(tmp_path)).result["receipt"]["charged_usd"]))  # type: ignore
+    store.credit("default", 2 * price, "INVOICE-7")
+    assert charged < price
+    with api.client() as client:
+        me = client.get("/v1/me").json()
+        assert me["balance_usd"] == me["available_usd"] == float(2 * price - charged)
+        assert client.post("/v1/videos", json=BALLOON).status_code == 200
+        refused = client.post("/v1/videos", json=BALLOON)
+        me = client.get("/v1/me").json()
+    assert (refused.status_code, refused.json()["error"]["code"]) == (429, "quota_exceeded")
+    message = refused.json()["error"]["message"]
+    assert f"{price:f} USD are more than" in message and f"the balance of {2 * price - charged:f} USD" in message
+    assert "Retry-After" in refused.headers
+    assert me["balance_usd"] == float(2 * price - charged) and me["available_usd"] == float(price - charged)
 
 
 @pytest.mark.parametrize(

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import json
 import random
-import shutil
 from pathlib import Path
 
 import pytest
 
 from bench import draft
+from known_configs import known_configs
 from tiny_model import make_tiny_checkpoint
 from training.toyworld.world import sample_scene
-from videosvc.config.settings import CHECKOUT_CONFIGS
 
 
 def test_two_clips(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     configs = tmp_path / "configs"
-    shutil.copytree(CHECKOUT_CONFIGS, configs)
+    known_configs(configs)
     checkpoint = make_tiny_checkpoint(tmp_path / "tiny")
     models = configs / "models.toml"
     models.write_text(models.read_text().replace('"bundled:toyworld"', f'"{checkpoint}"'))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
@@ -13,16 +12,16 @@ import pytest
 from bench import generate
 from bench.against_stock import JOB
 from bench.processes import generate_peak_mib
+from known_configs import known_configs
 from tiny_model import make_tiny_checkpoint
 from videosvc.bench.measure import Samples
-from videosvc.config.settings import CHECKOUT_CONFIGS
 
 
 @pytest.fixture(scope="module")
 def tiny_configs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The shipped configuration, whose model toyworld is a tiny one of random weights."""
     folder = tmp_path_factory.mktemp("bench") / "configs"
-    shutil.copytree(CHECKOUT_CONFIGS, folder)
+    known_configs(folder)
     checkpoint = make_tiny_checkpoint(folder.parent / "tiny")
     models = folder / "models.toml"
     models.write_text(models.read_text().replace('"bundled:toyworld"', f'"{checkpoint}"'))

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
 import pytest
 
 from bench import pricing
+from known_configs import known_configs
 from tiny_model import make_tiny_checkpoint
-from videosvc.config.settings import CHECKOUT_CONFIGS
 
 
 def test_a_few_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "configs"
-    shutil.copytree(CHECKOUT_CONFIGS, folder)
+    known_configs(folder)
     models = folder / "models.toml"
     checkpoint = make_tiny_checkpoint(tmp_path / "tiny")
     models.write_text(models.read_text().replace('"bundled:toyworld"', f'"{checkpoint}"'))

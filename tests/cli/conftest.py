@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from known_configs import known_configs
 from tiny_model import make_tiny_checkpoint
-from videosvc.config.settings import CHECKOUT_CONFIGS
 
 
 @pytest.fixture(scope="session")
@@ -19,9 +19,9 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def tiny_configs(tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The shipped configuration, whose model toyworld is the tiny one."""
+    """A known configuration, whose model toyworld is the tiny one."""
     folder = tmp_path / "configs"
-    shutil.copytree(CHECKOUT_CONFIGS, folder)
+    known_configs(folder)
     models = folder / "models.toml"
     models.write_text(models.read_text().replace('"bundled:toyworld"', f'"{tiny_checkpoint}"'))
     monkeypatch.setenv("VIDEOSVC_CONFIG_DIR", str(folder))

@@ -77,9 +77,9 @@ def test_table_json_and_picture(configs: Path, tmp_path: Path, capfd: pytest.Cap
 def test_levers_that_cannot_be_are_shown_with_the_reason(
     configs: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from videosvc.families import anyflow_far
+    from videosvc.families import block_levers
 
-    monkeypatch.setattr(anyflow_far, "int8_refusal", lambda device: "cpu has no int8 matrix product")
+    monkeypatch.setattr(block_levers, "int8_refusal", lambda device: "cpu has no int8 matrix product")
     models = configs / "models.toml"
     models.write_text(models.read_text().replace("guidance_scale = 1.0", "guidance_scale = 2.0"))
     assert run(["bench", "--rounds", "1", "--seconds", "0.5", "--json"]) == 0

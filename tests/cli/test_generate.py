@@ -14,9 +14,10 @@ import pytest
 from PIL import Image
 
 from videosvc.cli.main import run
+from videosvc.engine.budget import Budget
 from videosvc.engine.events import Event
 from videosvc.engine.generate import Engine
-from videosvc.errors import GenerationError
+from videosvc.errors import ComputeCapExceeded, GenerationError
 
 PROMPT = "a red circle moves left"
 QUICK = ["--preset", "draft", "--seconds", "1", "--seed", "7"]
@@ -213,6 +214,20 @@ def test_what_stops_a_run_is_one_line_and_a_code(
     assert run(["generate", PROMPT, "-o", str(clips / "a.mp4"), *QUICK]) == code
     _expect_one_line(capfd, line)
     assert list(clips.iterdir()) == []
+
+
+def test_what_a_cap_leaves_of_a_clip_is_kept_and_named(
+    clips: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def stop(self: Budget, chunk: int) -> None:
+        if chunk == 1:
+            raise ComputeCapExceeded("the cap would be exceeded")
+
+    monkeypatch.setattr(Budget, "require_landing", stop)
+    clip = clips / "a.mp4"
+    assert run(["generate", PROMPT, "-o", str(clip), *QUICK, "--seconds", "4", "--json"]) == 3
+    _expect_one_line(capfd, "failed: the cap would be exceeded; the first ", "s of the clip are kept")
+    assert list(clips.iterdir()) == [clip] and clip.read_bytes()[4:8] == b"ftyp"
 
 
 def test_a_bug_shows_its_traceback(

@@ -65,6 +65,6 @@ def test_check_refuses_a_transformer_of_no_family(
     tiny_copy: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = tiny_copy / "transformer" / "config.json"
-    config.write_text(json.dumps({"_class_name": "WanTransformer3DModel"}))
+    config.write_text(json.dumps({"_class_name": "LTXVideoTransformer3DModel"}))
     assert run(["models", "check", str(tiny_copy)]) == 2
-    assert "no family here loads a WanTransformer3DModel" in capsys.readouterr().err
+    assert "no family here loads a LTXVideoTransformer3DModel" in capsys.readouterr().err

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from known_configs import preset_text
 from videosvc.cli.main import run
 from videosvc.config.settings import CHECKOUT_CONFIGS
 
@@ -42,7 +43,7 @@ def test_check_refuses_a_bad_file(
     old: str, new: str, says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / "draft.toml"
-    file.write_text(DRAFT.read_text().replace(old, new))
+    file.write_text(preset_text("draft").replace(old, new))
     assert run(["presets", "check", str(file)]) == 2
     err = capsys.readouterr().err
     assert str(file) in err and says in err

@@ -141,7 +141,7 @@ def test_what_is_killed_is_started_again_and_no_job_is_lost(tmp_path: Path) -> N
 
 
 SHORT = {"prompt": "a red ball", "preset": "draft", "seconds": 1}
-LONG = {"prompt": "a red ball", "preset": "reference", "seconds": 4}
+LONG = {"prompt": "a red ball", "preset": "reference", "size": "128x128", "seconds": 4}
 
 
 def submit(client: httpx.Client, body: dict[str, object]) -> str:

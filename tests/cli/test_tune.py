@@ -4,6 +4,7 @@ import json
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -17,9 +18,9 @@ GRID = ["--sizes", "64x64,96x64", "--steps", "1,2", "--frame-caches", "native"]
 
 @pytest.fixture
 def configs(tiny_configs: Path) -> Path:
-    """The reference in few steps."""
+    """The reference in few steps, and small."""
     file = tiny_configs / "presets" / "reference.toml"
-    file.write_text(file.read_text().replace("steps = 50", "steps = 3"))
+    file.write_text(file.read_text().replace("steps = 50", "steps = 3").replace("128x128", "64x64"))
     return tiny_configs
 
 
@@ -67,6 +68,80 @@ def test_from_a_sweep_to_quotes_and_a_preset(
     quote = json.loads(capfd.readouterr().out)
     assert quote["quality_measured"] is True
     assert quote["expected_quality"] >= round(answer["chosen"]["quality"], 4)
+
+    _chooses_anew(folder / "quality.json", tmp_path / "again", answer, capfd)
+
+
+def _chooses_anew(table: Path, folder: Path, answer: dict[str, Any], capfd: pytest.CaptureFixture[str]) -> None:
+    """From the table, and as the sweep did where it is asked for the same."""
+    chosen = ["tune", "--from", str(table), "-o", str(folder), "--json"]
+    assert run([*chosen, "--at-least", "0.1", "--name", "thrifty"]) == 0
+    again = json.loads(capfd.readouterr().out)
+    assert again["files"] == [str(folder / name) for name in ("frontier.png", "thrifty.toml")]
+    for key in ("sweep", "frontier", "reference", "target", "chosen"):
+        assert again[key] == answer[key], key
+
+    best = ["--at-least", "1", "--of", "best", "--weights", "native", "--name", "best", "--description", "none better"]
+    assert run([*chosen, *best]) == 0
+    found = json.loads(capfd.readouterr().out)["chosen"]
+    there = [point for point in json.loads(table.read_text())["points"] if point["weights"] == "native"]
+    assert found["quality"] == max(point["quality"] for point in there if point["sampler"] == "flow_map")
+    made = load_preset_file(folder / "best.toml")
+    assert made.levers.weights == "native" and made.preset.description.endswith(" of flow_map; none better")
+
+    euler = ["--samplers", "euler", "--sizes", "96x64", "--at-least", "0.1", "--name", "many"]
+    assert run([*chosen, *euler, "--preset", "reference"]) == 0
+    made = load_preset_file(folder / "many.toml")
+    assert (made.quality.size, made.quality.steps, made.quality.sampler) == ("96x64", 3, "euler")
+    capfd.readouterr()
+    for options, says in (
+        (["--clips", "3"], "--clips: goes not together with --from"),
+        (["--steps", "7"], "--steps: '7' was not measured; there are 1, 2"),
+        (["--model", "sora"], "is of model 'toyworld'"),
+        (["--of", "all"], "--of: 'all' is not one of reference, best"),
+        (["--under", "1e-12"], f"; see {table}"),
+    ):
+        assert run([*chosen, *options]) == 2
+        err = capfd.readouterr().err
+        assert says in err and len(err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("{}", "model: is missing"),
+        ("nonsense", "Invalid JSON"),
+        ('{"model": "toyworld", "points": []}', "was written by hand: it has no sweep"),
+    ],
+)
+def test_a_table_that_nothing_can_be_chosen_from(
+    configs: Path, content: str, says: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    table = tmp_path / "quality.json"
+    table.write_text(content)
+    assert run(["tune", "--from", str(table), "-o", str(tmp_path / "tune")]) == 2
+    err = capfd.readouterr().err
+    assert err.startswith("error: --from: ") and says in err and len(err.splitlines()) == 1
+    assert not (tmp_path / "tune").exists()
+
+
+def test_a_table_of_other_weights_is_told(configs: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    point = {
+        "size": "64x64", "steps": 4, "sampler": "euler", "weights": "native", "frame_cache": "native", "quality": 0.5,
+        "compute_s": {"p20": 1, "p50": 1, "p80": 1}, "price_usd": 1e-5,
+    }  # fmt: skip
+    sweep = {
+        "score": "probe", "method": "share", "reference": "64x64, 4 steps of euler", "reference_quality": 0.5,
+        "clips": 3, "seconds": 2.0, "seed": 0, "device": "cpu", "usd_per_hour": 0.1, "margin": 0.3, "versions": {},
+        "model_hash": "of an earlier training", "measured_at": 1.0,
+    }  # fmt: skip
+    table = tmp_path / "quality.json"
+    few = {**point, "steps": 1, "sampler": "flow_map"}
+    table.write_text(json.dumps({"model": "toyworld", "sweep": sweep, "points": [point, few]}))
+    assert run(["tune", "--from", str(table), "-o", str(tmp_path / "tune")]) == 0
+    out, err = capfd.readouterr()
+    assert err == f"note: {table} was measured on other weights of model 'toyworld'\n"
+    assert "preset tuned (0.98 of the reference's quality): 64x64, 1 step of flow_map" in out
 
 
 def test_for_people_without_matplotlib(

@@ -62,7 +62,7 @@ def test_a_hub_id_without_a_network_is_one_line(tmp_path: Path) -> None:
         ("", "models: is missing"),
         ("models = []", "models = "),
         (GOOD + GOOD, "'tiny' twice"),
-        (GOOD.replace("anyflow_far", "wan"), "models.0.family = 'wan': must be 'anyflow_far'"),
+        (GOOD.replace("anyflow_far", "ltx"), "models.0.family = 'ltx': must be 'anyflow_far' or 'wan'"),
         (GOOD.replace("64x64", "70x64"), "sizes has 70x64"),
         (GOOD.replace('"tiny"', '"auto"'), "models.0.name = 'auto': auto is what a request says"),
         (GOOD + "grdi = 8", "models.0.grdi: unknown key; allowed here: defaults, family"),

@@ -43,8 +43,8 @@ def test_the_shipped_presets() -> None:
     presets = load_presets(CHECKOUT_CONFIGS)
     assert list(presets) == ["balanced", "draft", "quality", "reference"]
     assert all(preset.levers.refusals("anyflow_far") == [] for preset in presets.values())
-    assert presets["draft"].quality.steps < presets["balanced"].quality.steps < presets["quality"].quality.steps
     assert presets["reference"].quality.sampler == "euler"
+    assert presets["reference"].quality.steps > max(presets[name].quality.steps for name in ("draft", "quality"))
 
 
 def test_a_preset_as_the_contract_writes_it(tmp_path: Path) -> None:

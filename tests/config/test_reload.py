@@ -1,22 +1,20 @@
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import pytest
 
+from known_configs import known_configs
 from videosvc.config.models import load_model
 from videosvc.config.presets import load_preset, load_presets
 from videosvc.config.quality import load_quality
 from videosvc.config.reload import LiveConfig
 from videosvc.errors import ConfigError
 
-CONFIGS = Path(__file__).parents[2] / "configs"
-
 
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
-    return Path(shutil.copytree(CONFIGS, tmp_path / "source"))
+    return known_configs(tmp_path / "source")
 
 
 @pytest.fixture
@@ -81,7 +79,7 @@ def test_a_file_that_is_gone_goes_on_serving(live: LiveConfig, source: Path, nam
 
 def test_a_broken_table_of_qualities_is_not_taken_over(live: LiveConfig, source: Path) -> None:
     table = source / "quality" / "toyworld.json"
-    table.parent.mkdir(exist_ok=True)
+    table.parent.mkdir()
     table.write_text('{"model": "toyworld", "points": [{"size": "1"}]}')
     assert "points.0.size" in live.refresh()["quality/toyworld.json"]
     assert not (live.folder / "quality" / "toyworld.json").exists()

@@ -9,6 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from known_configs import preset_text
+from videosvc.config.presets import load_preset
 from videosvc.config.request import MAX_SEED, Request, check_output, resolve_plan
 from videosvc.config.settings import CHECKOUT_CONFIGS, Settings
 from videosvc.errors import UserError
@@ -21,20 +23,20 @@ def _plan(request: Request) -> Any:
 
 
 def test_what_is_not_said_comes_from_preset_and_model() -> None:
-    plan = _plan(BALLOON)
-    assert (plan.model, plan.size, plan.fps, plan.seconds) == ("toyworld", "64x64", 8, 2.0)
-    assert (plan.steps, plan.sampler, plan.guidance_scale, plan.seed) == (4, "flow_map", 1.0, 7)
-    assert plan.frames == 16
+    plan, preset = _plan(BALLOON), load_preset(CHECKOUT_CONFIGS, "balanced").quality
+    assert (plan.size, plan.fps, plan.steps, plan.sampler) == (preset.size, preset.fps, preset.steps, preset.sampler)
+    assert (plan.model, plan.seconds, plan.guidance_scale, plan.seed) == ("toyworld", 2.0, 1.0, 7)
+    assert plan.frames == 2 * preset.fps
 
 
 def test_what_is_said_beats_preset_and_model() -> None:
     plan = _plan(replace(BALLOON, preset="draft", seconds=3, size="128x64", fps=16))
-    assert (plan.steps, plan.size, plan.fps, plan.seconds, plan.frames) == (2, "128x64", 16, 3.0, 48)
+    assert (plan.size, plan.fps, plan.seconds, plan.frames) == ("128x64", 16, 3.0, 48)
 
 
 def test_the_reference_has_the_models_guidance() -> None:
     plan = _plan(replace(BALLOON, preset="reference"))
-    assert (plan.sampler, plan.steps, plan.guidance_scale) == ("euler", 50, 1.0)
+    assert (plan.sampler, plan.guidance_scale) == ("euler", 1.0)
 
 
 def test_a_seed_is_drawn_and_told() -> None:
@@ -86,7 +88,7 @@ def test_a_bad_value_names_its_option_and_what_is_allowed(field: str, value: Any
 
 def test_a_preset_with_levers_not_there_yet_is_refused(tmp_path: Path) -> None:
     (tmp_path / "models.toml").write_text((CHECKOUT_CONFIGS / "models.toml").read_text())
-    text = (CHECKOUT_CONFIGS / "presets" / "draft.toml").read_text()
+    text = preset_text("draft")
     (tmp_path / "presets").mkdir()
     (tmp_path / "presets" / "draft.toml").write_text(text.replace('weights = "native"', 'weights = "fp8"'))
     with pytest.raises(UserError, match="lever weights='fp8' is not available yet for family anyflow_far"):
@@ -100,9 +102,7 @@ def test_a_preset_too_large_for_the_model_is_named(tmp_path: Path) -> None:
     )
     (tmp_path / "models.toml").write_text(models)
     (tmp_path / "presets").mkdir()
-    (tmp_path / "presets" / "quality.toml").write_text(
-        (CHECKOUT_CONFIGS / "presets" / "quality.toml").read_text()
-    )
+    (tmp_path / "presets" / "quality.toml").write_text(preset_text("quality"))
     with pytest.raises(UserError, match=r"size: 128x128 \(from preset 'quality'\): model 'toyworld'"):
         resolve_plan(replace(BALLOON, preset="quality"), tmp_path, Settings())
 

@@ -20,6 +20,7 @@ from videosvc.engine.mux import Mp4Writer
 from videosvc.engine.plan import Plan
 from videosvc.errors import GenerationError, UserError
 from videosvc.families.anyflow_far import AnyFlowFAR
+from videosvc.families.load_levers import LoadLevers
 
 
 def run(family: AnyFlowFAR, plan: Plan, output: Path, resume_from: Checkpoint | None = None) -> list[Event]:
@@ -37,7 +38,8 @@ def read_frames(path: Path, plan: Plan) -> np.ndarray:
 @pytest.fixture
 def small_tiles(family: AnyFlowFAR, monkeypatch: pytest.MonkeyPatch) -> None:
     """So that even these frames, of 8x6 latents, are decoded in 2x2."""
-    monkeypatch.setattr(family, "spec", replace(family.spec, tile=6, tile_overlap=2))
+    spec = replace(family.spec, tile=6, tile_overlap=2)
+    monkeypatch.setattr(family, "_decoders", replace(family._decoders, spec=spec))
 
 
 @pytest.fixture
@@ -193,7 +195,7 @@ def test_wan_autoencoder(plan: Plan, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("frame_cache", ["int8", "int4"])
 def test_low_bit_levers_reach_the_clip_and_resume(folder: Path, plan: Plan, tmp_path: Path, frame_cache: str) -> None:
-    low = AnyFlowFAR("tiny", folder, 1, torch.device("cpu"), torch.float32, "int8")
+    low = AnyFlowFAR("tiny", folder, 1, torch.device("cpu"), torch.float32, LoadLevers("int8"))
     native = AnyFlowFAR("tiny", folder, 1, torch.device("cpu"), torch.float32)
     plans = [plan, replace(plan, frame_cache=frame_cache), replace(plan, frame_cache=frame_cache, weights="int8")]
     latents = []
@@ -207,7 +209,7 @@ def test_low_bit_levers_reach_the_clip_and_resume(folder: Path, plan: Plan, tmp_
 
 
 def test_refuses_what_the_loaded_weights_are_not(family: AnyFlowFAR, plan: Plan, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="compile=False, but the model has weights='native', compile=False"):
+    with pytest.raises(ValueError, match=r"weights='int8'.* but the model has .*weights='native'"):
         run(family, replace(plan, weights="int8"), tmp_path / "clip.mp4")
     with pytest.raises(ValueError, match="plan: weights='native', compile=True, but the model has"):
         run(family, replace(plan, compile=True), tmp_path / "clip.mp4")

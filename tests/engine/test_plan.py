@@ -15,7 +15,7 @@ def test_frames(plan: Plan, seconds: float, frames: int) -> None:
 
 
 def test_as_dict_is_the_contract(plan: Plan) -> None:
-    named = "size fps frames seconds steps sampler weights frame_cache decode model traded"
+    named = "size fps frames seconds steps sampler weights frame_cache decode step_cache model traded"
     assert set(plan.as_dict()) == set(named.split())
     assert (plan.as_dict()["size"], plan.as_dict()["traded"]) == ("64x48", [])
 

@@ -10,18 +10,19 @@ from torch import Tensor, nn
 
 from videosvc.config.settings import PACKAGE
 from videosvc.errors import ModelError
-from videosvc.families import anyflow_far, int8_weights
+from videosvc.families import block_levers, int8_weights
 from videosvc.families.anyflow_far import AnyFlowFAR
 from videosvc.families.compiled_blocks import compile_refusal
 from videosvc.families.far_clip import FarClip
+from videosvc.families.load_levers import LoadLevers
 from videosvc_kernels import Int8Linear
 from videosvc_samplers import SamplerState, flow_map, flow_sigmas
 
 BUNDLED = PACKAGE / "bundled" / "toyworld"
 
 
-def load(folder: Path, weights: str = "native", quantized: Path | None = None) -> AnyFlowFAR:
-    return AnyFlowFAR("tiny", folder, 1, torch.device("cpu"), torch.float32, weights, quantized)
+def load(folder: Path, weights: str = "native", kept: Path | None = None, compiled: bool = False) -> AnyFlowFAR:
+    return AnyFlowFAR("tiny", folder, 1, torch.device("cpu"), torch.float32, LoadLevers(weights, compiled), kept)
 
 
 @torch.inference_mode()
@@ -105,7 +106,7 @@ def test_sensitive_layers_stay(causal_folder: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_measures_once_a_checkpoint(causal_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    wanted, _ = made(load(causal_folder, weights="int8", quantized=tmp_path / "new"))
+    wanted, _ = made(load(causal_folder, weights="int8", kept=tmp_path / "new"))
     (path,) = (tmp_path / "new").iterdir()
     whole = path.read_bytes()
 
@@ -114,15 +115,15 @@ def test_measures_once_a_checkpoint(causal_folder: Path, tmp_path: Path, monkeyp
 
     with monkeypatch.context() as patch:
         patch.setattr(AnyFlowFAR, "_trial", measured)
-        again, _ = made(load(causal_folder, weights="int8", quantized=tmp_path / "new"))
+        again, _ = made(load(causal_folder, weights="int8", kept=tmp_path / "new"))
     assert distance(again, wanted) == 0
 
     path.write_bytes(whole[:-1])  # damaged: made anew
-    again, _ = made(load(causal_folder, weights="int8", quantized=tmp_path / "new"))
+    again, _ = made(load(causal_folder, weights="int8", kept=tmp_path / "new"))
     assert distance(again, wanted) == 0 and path.stat().st_size == len(whole)
 
     (tmp_path / "file").touch()  # nowhere to write
-    again, _ = made(load(causal_folder, weights="int8", quantized=tmp_path / "file" / "below"))
+    again, _ = made(load(causal_folder, weights="int8", kept=tmp_path / "file" / "below"))
     assert distance(again, wanted) == 0
 
 
@@ -132,11 +133,11 @@ def test_compiled_clips_stay_close(causal_folder: Path, weights: str) -> None:
     """At sizes, numbers of rows and chunks it was not compiled for as well."""
     if reason := compile_refusal(torch.device("cpu")):
         with pytest.raises(ModelError, match=reason):
-            AnyFlowFAR("tiny", causal_folder, 1, torch.device("cpu"), torch.float32, weights, compiled=True)
+            load(causal_folder, weights, compiled=True)
         return
     eager = load(causal_folder, weights)
-    family = AnyFlowFAR("tiny", causal_folder, 1, torch.device("cpu"), torch.float32, weights, compiled=True)
-    assert family.compiled and not eager.compiled
+    family = load(causal_folder, weights, compiled=True)
+    assert family.levers.compile and not eager.levers.compile
     wanted, _ = made(eager, "int8", chunks=3)
     clips, _ = made(family, "int8", chunks=3)
     assert distance(clips, wanted) < (1e-5 if weights == "native" else 0.05)
@@ -147,7 +148,7 @@ def test_levers_that_cannot_be_are_refused(causal_folder: Path, monkeypatch: pyt
         made(load(causal_folder), "off")
     with pytest.raises(ModelError, match="lever weights='fp8' is not available yet"):
         load(causal_folder, weights="fp8")
-    monkeypatch.setattr(anyflow_far, "int8_refusal", lambda device: f"{device} has no int8 matrix product (none)")
+    monkeypatch.setattr(block_levers, "int8_refusal", lambda device: f"{device} has no int8 matrix product (none)")
     with pytest.raises(ModelError, match=r"model 'tiny': lever weights='int8' cannot be: cpu has no int8"):
         load(causal_folder, weights="int8")
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"architecture": "x86_64"})
@@ -156,4 +157,4 @@ def test_levers_that_cannot_be_are_refused(causal_folder: Path, monkeypatch: pyt
     monkeypatch.setenv("CXX", "no-such-compiler")
     monkeypatch.setattr(torch._inductor.config.cpp, "cxx", ("no-such-compiler",))
     with pytest.raises(ModelError, match=r"lever compile=true cannot be: compiling for a CPU needs a C\+\+ compiler"):
-        AnyFlowFAR("tiny", causal_folder, 1, torch.device("cpu"), torch.float32, compiled=True)
+        load(causal_folder, compiled=True)

@@ -9,15 +9,18 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor
+from torch._dynamo.utils import counters
 
 from videosvc.families.anyflow_far import AnyFlowFAR
 from videosvc.families.base import Clip, Jump
+from videosvc.families.compiled_blocks import compile_refusal
+from videosvc.families.load_levers import LoadLevers
 
 BOUND = 1e-5  # of the largest velocity, in float32; measured: 6e-7
 
 
-def load(folder: Path, weights: str = "native") -> AnyFlowFAR:
-    return AnyFlowFAR("tiny", folder, 2, torch.device("cpu"), torch.float32, weights)
+def load(folder: Path, weights: str = "native", compiled: bool = False) -> AnyFlowFAR:
+    return AnyFlowFAR("tiny", folder, 2, torch.device("cpu"), torch.float32, LoadLevers(weights, compiled))
 
 
 def latents(generator: torch.Generator) -> Tensor:
@@ -72,6 +75,22 @@ def test_in_int8_weights(causal_folder: Path) -> None:
     alone = [jump.clip.denoise(jump.latents, jump.t, jump.r) for jump in jumps]
     for one, other in zip(alone, family.denoise_together(jumps), strict=True):
         assert (one - other).abs().max() <= 0.01 * one.abs().max()
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # torch's own, while it compiles
+@torch.inference_mode()
+def test_compiled_a_company_of_any_size_waits_for_no_code_of_its_own(causal_folder: Path) -> None:
+    if reason := compile_refusal(torch.device("cpu")):
+        pytest.skip(reason)
+    family = load(causal_folder, compiled=True)
+    compiled = counters["stats"]["unique_graphs"]
+    assert compiled > 0
+    generator = torch.Generator().manual_seed(3)
+    for finished in ([0, 0], [1, 1, 1], [0, 1, 2, 4], [2] * 5):
+        clips = open_clips(family, finished, generator, guided=len(finished) > 3)
+        agree(family, [Jump(clip, latents(generator), 1.0, 0.5) for clip in clips])
+        agree(family, [Jump(clip, latents(generator), 0.9 - 0.1 * n, 0.3) for n, clip in enumerate(clips)])
+    assert counters["stats"]["unique_graphs"] == compiled
 
 
 @torch.inference_mode()

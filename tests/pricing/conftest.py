@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from known_configs import known_configs
 from videosvc.config.models import ModelEntry, load_model
 from videosvc.config.request import Request, resolve_plan
-from videosvc.config.settings import CHECKOUT_CONFIGS, Settings, load_settings
+from videosvc.config.settings import Settings, load_settings
 from videosvc.engine.plan import Plan
 from videosvc.pricing.calibration import Calibration, calibration_path, fingerprint_of, levers_of
 from videosvc.pricing.features import Kind
@@ -26,8 +27,14 @@ SECONDS: dict[Kind, dict[str, float]] = {
 
 
 @pytest.fixture(scope="session")
-def entry() -> ModelEntry:
-    return load_model(CHECKOUT_CONFIGS, "toyworld")
+def configs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Read it only: it is shared by all tests."""
+    return known_configs(tmp_path_factory.mktemp("known") / "configs")
+
+
+@pytest.fixture(scope="session")
+def entry(configs: Path) -> ModelEntry:
+    return load_model(configs, "toyworld")
 
 
 @pytest.fixture(scope="session")
@@ -36,13 +43,13 @@ def shape(entry: ModelEntry) -> ModelShape:
 
 
 @pytest.fixture
-def settings() -> Settings:
-    return load_settings(CHECKOUT_CONFIGS)
+def settings(configs: Path) -> Settings:
+    return load_settings(configs)
 
 
 @pytest.fixture
-def plan(settings: Settings) -> Plan:
-    return resolve_plan(Request("a red balloon", seed=7), CHECKOUT_CONFIGS, settings).plan
+def plan(configs: Path, settings: Settings) -> Plan:
+    return resolve_plan(Request("a red balloon", seed=7), configs, settings).plan
 
 
 @pytest.fixture
@@ -68,8 +75,8 @@ def calibrated(entry: ModelEntry, shape: ModelShape, plan: Plan, calibration_fil
 
 
 @pytest.fixture
-def make_planner(settings: Settings) -> Callable[..., Planner]:
-    return lambda folder=CHECKOUT_CONFIGS, device="cpu", cold=False: Planner(folder, settings, device, cold)
+def make_planner(configs: Path, settings: Settings) -> Callable[..., Planner]:
+    return lambda folder=configs, device="cpu", cold=False: Planner(folder, settings, device, cold)
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from videosvc.config.quality import Point, QualityTable, load_quality
+from videosvc.config.size import Size
 from videosvc.engine.plan import Plan
 from videosvc.errors import ConfigError
 from videosvc.pricing.ladder import Candidate
@@ -27,9 +28,11 @@ POINTS = st.builds(
 SHARED = settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
-def point(quality: float, fps: int | None = None, weights: str = "native") -> Point:
+def point(
+    quality: float, fps: int | None = None, weights: str = "native", size: str = "64x64", steps: int = 1
+) -> Point:
     return Point(
-        size="64x64", steps=1, sampler="flow_map", weights=weights, frame_cache="native", fps=fps, quality=quality
+        size=size, steps=steps, sampler="flow_map", weights=weights, frame_cache="native", fps=fps, quality=quality
     )
 
 
@@ -57,23 +60,52 @@ def test_levers_are_told_apart(plan: Plan) -> None:
     drafts = [replace(plan, sampler="draft", draft_threshold=threshold) for threshold in (0.1, 0.2)]
     draft = point(0.7).model_copy(update={"sampler": "draft", "draft_threshold": 0.1})
     assert worth(drafts[:1], draft) == ([0.7], True) and worth(drafts, draft)[1] is False
-    assert worth(both, point(0.8)) == ([1.0, 0.5], False)  # one of them was never measured: ranks only
+    for unlike in (both[1], replace(plan, decode="tiny"), replace(plan, step_cache="mag")):
+        assert worth([plan, unlike], point(0.8)) == ([1.0, 0.5], False)  # one was never measured: ranks only
+    assert worth([plan, replace(plan, compile=True, decode="tiled")], point(0.8)) == ([0.8, 0.8], True)
 
 
 @SHARED
 @given(points=st.lists(POINTS, min_size=1, max_size=12), data=st.data())
-def test_more_of_anything_is_never_worse(plan: Plan, points: list[Point], data: st.DataObject) -> None:
-    def draw() -> tuple[int, int, int]:
-        return tuple(data.draw(st.sampled_from(values)) for values in ((64, 96, 128), (1, 3, 8), (2, 4, 8, 16)))  # type: ignore[return-value]
+def test_more_steps_and_frames_are_never_worse(plan: Plan, points: list[Point], data: st.DataObject) -> None:
+    def draw() -> tuple[int, int]:
+        return data.draw(st.sampled_from((1, 3, 8))), data.draw(st.sampled_from((2, 4, 8, 16)))
 
-    def made(side: int, steps: int, fps: int) -> Plan:
-        return replace(plan, width=side, height=side, steps=steps, fps=fps)
-
+    width, height = (data.draw(st.sampled_from((64, 80, 96, 128))) for _ in range(2))
     first, second = draw(), draw()
-    less, more = made(*map(min, first, second)), made(*map(max, first, second))
+    less, more = (
+        replace(plan, width=width, height=height, steps=extreme(first[0], second[0]), fps=extreme(first[1], second[1]))
+        for extreme in (min, max)
+    )
     (low, high), measured = worth([less, more], *points)
     if measured:
         assert low <= high
+
+
+@SHARED
+@given(points=st.lists(POINTS, min_size=1, max_size=12))
+def test_a_plan_of_a_measured_setting_is_at_least_as_good(plan: Plan, points: list[Point]) -> None:
+    """Better only where less of it, at this very size, was."""
+    for one in points:
+        size = Size.parse(one.size)
+        levers = {"weights": one.weights, "sampler": one.sampler, "frame_cache": one.frame_cache}
+        asked = replace(plan, width=size.width, height=size.height, steps=one.steps, fps=one.fps or 16, **levers)
+        below = [other.quality for other in points if other.size == one.size and other.levers == one.levers
+                 and other.steps <= asked.steps and (other.fps or 0) <= asked.fps]  # fmt: skip
+        assert QualityTable(model="toyworld", points=tuple(points)).quality(asked) == max(below) >= one.quality
+
+
+def test_a_size_is_as_good_as_it_was_measured(plan: Plan) -> None:
+    hardly_learnt = point(0.7), point(0.8, steps=4), point(0.1, size="128x128"), point(0.2, size="128x128", steps=4)
+    larger = [replace(plan, width=side, height=side, steps=4) for side in (64, 96, 112, 128, 160)]
+    assert worth(larger, *hardly_learnt) == ([0.8, 0.2, 0.2, 0.2, 0.2], True)  # between two it is the worse one
+    assert worth(larger, point(0.3), point(0.9, size="128x128")) == ([0.3, 0.3, 0.3, 0.9, 0.9], True)
+
+
+def test_a_size_of_which_only_more_was_measured_is_no_better_than_that(plan: Plan) -> None:
+    points = point(0.7), point(0.1, size="128x128", steps=8)
+    larger = [replace(plan, width=128, height=128, steps=steps) for steps in (1, 4, 8)]
+    assert worth(larger, *points) == ([0.1, 0.1, 0.1], True)
 
 
 def test_what_tune_adds_comes_back_from_the_file(tmp_path: Path) -> None:

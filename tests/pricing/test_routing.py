@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from decimal import Decimal
@@ -11,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from known_configs import known_configs
 from videosvc.config.models import AUTO
 from videosvc.config.request import Request
-from videosvc.config.settings import CHECKOUT_CONFIGS, Settings
+from videosvc.config.settings import Settings
 from videosvc.errors import CapTooLow, UserError
 from videosvc.pricing.calibration import Calibration, calibration_path
 from videosvc.pricing.cap import Cap
@@ -30,7 +30,7 @@ def planner(
 ) -> Planner:
     """`small` takes half as long as `toyworld`."""
     folder = tmp_path / "configs"
-    shutil.copytree(CHECKOUT_CONFIGS, folder)
+    known_configs(folder)
     models = folder / "models.toml"
     text = models.read_text()
     entry = text[text.index("[[models]]") :]

@@ -62,7 +62,7 @@ def test_ssim_by_hand_on_one_window() -> None:
 
 def test_nearer_to_the_reference_is_better_and_smaller_is_worse() -> None:
     large, small = picture(1, 64), picture(2, 32)  # of other noise, so another clip
-    judge = ReferenceScore().judge(0, "", {Size(64, 64): Frames(large, 8), Size(32, 32): Frames(small, 8)})
+    judge = ReferenceScore().judge(0, "", {Size(32, 32): Frames(small, 8), Size(64, 64): Frames(large, 8)})
     assert judge(Frames(large, 8)) == pytest.approx(1)
     ladder = [judge(Frames(noisy(large, amount), 8)) for amount in (0, 4, 16, 64)]
     assert ladder == sorted(ladder, reverse=True) and ladder[0] > ladder[-1]

@@ -5,14 +5,14 @@ from pathlib import Path
 import pytest
 
 from videosvc.config.models import ModelEntry
-from videosvc.config.presets import load_preset
+from videosvc.config.presets import Preset, load_preset
 from videosvc.config.settings import CHECKOUT_CONFIGS
 from videosvc.errors import UserError
 from videosvc.pricing.output_folder import check_folder, write_files
 from videosvc.pricing.prompts import read_prompts
 from videosvc.pricing.setting import Grid
 
-BALANCED = load_preset(CHECKOUT_CONFIGS, "balanced")
+BALANCED = load_preset(CHECKOUT_CONFIGS, "balanced")  # whatever it asks for
 
 
 def test_by_default_it_is_all_that_the_model_can(entry: ModelEntry) -> None:
@@ -23,10 +23,19 @@ def test_by_default_it_is_all_that_the_model_can(entry: ModelEntry) -> None:
     assert len(set(grid.settings())) == 3 * 4 * 3 * 3
 
 
-def test_references_are_at_every_size_the_largest_last(entry: ModelEntry) -> None:
+def reference(size: str) -> Preset:
+    asked = {"size": size, "steps": 50, "sampler": "euler"}
+    return BALANCED.model_copy(update={"quality": BALANCED.quality.model_copy(update=asked)})
+
+
+@pytest.mark.parametrize(
+    ("own", "last"), [("64x64", "64x64"), ("96x96", "96x96"), ("128x128", "128x128"), ("832x480", "128x128")]
+)
+def test_references_are_at_every_size_the_presets_own_last(entry: ModelEntry, own: str, last: str) -> None:
     grid = Grid.parse(entry, BALANCED, sizes="128x128,64x96,64x64", fps="4,16", weights="int8")
-    references = grid.references(50, "euler")
-    assert [str(reference.size) for reference in references] == ["64x64", "64x96", "128x128"]
+    references = grid.references(reference(own), entry)
+    sizes = [str(one.size) for one in references]
+    assert sizes[-1] == last and {*sizes} == {"64x64", "64x96", "128x128", last} and len({*sizes}) == len(sizes)
     assert {(one.fps, one.steps, one.weights, one.frame_cache) for one in references} == {(16, 50, "native", "native")}
 
 

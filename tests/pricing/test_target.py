@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from videosvc.config.presets import Preset, load_preset, load_preset_file
-from videosvc.config.settings import CHECKOUT_CONFIGS
+from videosvc.config.presets import Cap, Preset, load_preset, load_preset_file
 from videosvc.config.size import Size
 from videosvc.errors import UserError
 from videosvc.pricing.finding import Finding, standard_error
@@ -64,6 +63,16 @@ def test_the_best_that_is_cheap_enough(swept: list[Finding], usd: float) -> None
     assert chosen in cheap and chosen.quality == max(one.quality for one in cheap)
 
 
+@given(FINDINGS, st.floats(0.01, 1))
+def test_a_share_of_the_best_is_always_reached(swept: list[Finding], share: float) -> None:
+    best = max(one.quality for one in swept)
+    chosen = Target.parse(share, None, "best").choose(swept, REFERENCE)
+    assert chosen.quality >= share * best
+    assert chosen.price_usd == min(one.price_usd for one in swept if one.quality >= share * best)
+    with pytest.raises(UserError, match="of: 'worst' is not one of reference, best"):
+        Target.parse(share, None, "worst")
+
+
 @pytest.mark.parametrize(
     ("at_least", "under", "param"),
     [(0.9, 0.1, "under"), (0.0, None, "at_least"), (1.01, None, "at_least"), (float("nan"), None, "at_least"),
@@ -88,8 +97,8 @@ def test_one_clip_says_nothing_of_its_error_unless_it_counts() -> None:
 
 
 @pytest.fixture
-def base() -> Preset:
-    return load_preset(CHECKOUT_CONFIGS, "balanced")
+def base(configs: Path) -> Preset:
+    return load_preset(configs, "balanced")
 
 
 def test_a_preset_file_is_read_as_it_was_written(base: Preset, tmp_path: Path) -> None:
@@ -100,6 +109,10 @@ def test_a_preset_file_is_read_as_it_was_written(base: Preset, tmp_path: Path) -
     assert (made.quality.size, made.quality.steps) == ("96x64", 4)
     assert (made.levers.weights, made.levers.frame_cache, made.levers.decode) == ("int8", "int4", "stream")
     assert (made.cap, made.price) == (base.cap, base.price)
+    assert "[quality]                # what is asked for\n" in file.read_text()
+    uncapped = made.model_copy(update={"cap": Cap()})
+    file.write_text(preset_toml(uncapped), encoding="utf-8")
+    assert load_preset_file(file) == uncapped and "[cap]" not in file.read_text()
 
 
 def test_limits_leave_room_for_what_was_measured(base: Preset, tmp_path: Path) -> None:

@@ -8,12 +8,15 @@ import pytest
 import torch
 
 from tiny_model import make_tiny_checkpoint
+from videosvc.config.quality import QualityTable, Sweep
 from videosvc.config.size import Size
 from videosvc.engine.generate import Engine
 from videosvc.engine.plan import Plan
+from videosvc.errors import UserError
 from videosvc.families.anyflow_far import AnyFlowFAR
 from videosvc.pricing.clip_frames import Frames
-from videosvc.pricing.frontier_file import quality_table
+from videosvc.pricing.finding import Findings
+from videosvc.pricing.frontier_file import FIELDS, findings_of, narrowed, quality_table, sweep_of
 from videosvc.pricing.rate import Rate
 from videosvc.pricing.reference_score import ReferenceScore
 from videosvc.pricing.scores import Judge, ScoreName
@@ -46,7 +49,6 @@ def base(plan: Plan) -> Plan:
 class Witness:
     """Notes what it is shown; calls everything perfect."""
 
-    compares: bool
     name: ScoreName = "probe"
     method: str = "none"
     counts: bool = True
@@ -73,7 +75,7 @@ def test_measures_cost_and_quality_of_every_setting(engine: Engine, base: Plan) 
     assert [finding.setting for finding in found.swept] == list(SWEPT)
     assert [finding.setting for finding in found.references] == list(REFERENCES)
     small, large = found.references
-    assert (large.quality, large.error) == (1.0, 0.0) and 0 < small.quality < 1
+    assert (large.quality, large.error) == (1.0, 0.0) and 0 < small.quality < 1  # the last is the yardstick
     for finding in (*found.swept, *found.references):
         low, middle, high = finding.compute_s
         assert 0 < low <= middle <= high and finding.price_usd == RATE.price(middle)
@@ -82,24 +84,43 @@ def test_measures_cost_and_quality_of_every_setting(engine: Engine, base: Plan) 
     again = tuner.run(SWEPT, REFERENCES, PROMPTS)
     assert [finding.quality for finding in again.swept] == [finding.quality for finding in found.swept]
 
-    table = quality_table(tuner, found, clips=2, rates_measured=True)
-    assert table.sweep is not None and table.sweep.reference == "48x32, 3 steps of euler"
+    sweep = sweep_of(tuner, found, clips=2)
+    table = quality_table("tiny", sweep, found, rates_measured=True)
+    assert sweep.reference == "48x32, 3 steps of euler"
     assert [point.fps for point in table.points] == [8] * 8
     assert table.quality(replace(base, width=48, height=32, steps=2)) == max(
-        finding.quality for finding in found.swept if finding.setting.frame_cache == "native"
+        finding.quality
+        for finding in found.swept
+        if finding.setting.frame_cache == "native" and finding.setting.size == LARGE
     )
+    _comes_back_from_its_table(table, sweep, found)
+
+
+def _comes_back_from_its_table(table: QualityTable, sweep: Sweep, found: Findings) -> None:
+    again = findings_of(QualityTable.model_validate_json(table.model_dump_json()), sweep, fps=16)
+    for kept, before in zip((*again.swept, *again.references), (*found.swept, *found.references), strict=True):
+        assert kept.price_usd == pytest.approx(before.price_usd, rel=Decimal("1e-5"))  # six digits are kept
+        assert replace(kept, price_usd=before.price_usd) == before
+    everything: dict[str, str | None] = dict.fromkeys(FIELDS)
+    assert narrowed(again, everything) == again.swept
+    some = narrowed(again, everything | {"sizes": " 48x32", "frame_caches": "native", "steps": "2,1"})
+    assert [(one.setting.size, one.setting.steps) for one in some] == [(LARGE, 2), (LARGE, 1)]
+    assert narrowed(again, everything | {"samplers": "euler"}) == again.references
+    with pytest.raises(UserError, match="weights: 'int8' was not measured; there are native") as refused:
+        narrowed(again, everything | {"weights": "int8"})
+    assert refused.value.param == "weights"
 
 
 def test_takes_one_prompt_after_the_other_with_all_settings_in_turn(engine: Engine, base: Plan) -> None:
-    witness = Witness(compares=True)
+    witness = Witness()
     Tuner({"native": engine}, base, witness, RATE, seed=0).run(SWEPT, REFERENCES, PROMPTS)
     assert witness.rounds == [(0, PROMPTS[0], [SMALL, LARGE]), (1, PROMPTS[1], [SMALL, LARGE])]
     assert all(sorted(seen) == sorted([SMALL, LARGE] * 4) for seen in witness.seen)
 
 
-def test_makes_only_the_largest_reference_for_who_compares_nothing(engine: Engine, base: Plan) -> None:
-    witness = Witness(compares=False)
-    both = (*SWEPT[:1], REFERENCES[-1])  # what is swept and reference too is made once
+def test_what_is_swept_and_reference_too_is_made_once(engine: Engine, base: Plan) -> None:
+    witness = Witness()
+    both = (*SWEPT[:1], REFERENCES[-1])
     found = Tuner({"native": engine}, base, witness, RATE, seed=0).run(both, REFERENCES, PROMPTS[:1])
-    assert witness.rounds == [(0, PROMPTS[0], [LARGE])] and witness.seen == [[LARGE, SMALL]]
-    assert found.references == found.swept[1:]
+    assert witness.seen == [[SMALL, LARGE, SMALL]]
+    assert found.references[-1:] == found.swept[1:]

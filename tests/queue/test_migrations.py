@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import multiprocessing
+from decimal import Decimal
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
-from sqlalchemy import create_engine
+from sqlalchemy import create_engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from videosvc_queue.store import Store
@@ -25,6 +28,28 @@ def test_migrating_again_keeps_what_is_there(store: Store) -> None:
     _, key = store.create_key("ann", "laptop")
     store.migrate()
     assert store.list_keys() == [key]
+
+
+def test_money_from_before_prepaid_balances_stays(empty_database_url: str) -> None:
+    engine = create_engine(empty_database_url)
+    config = Config()
+    config.set_main_option("script_location", "videosvc_queue:migrations")
+    with engine.begin() as sql:
+        config.attributes["connection"] = sql
+        command.upgrade(config, "0004")
+        names = "tenant, job_id, kind, amount_usd, compute_s, created_at, day"
+        sql.execute(text(f"INSERT INTO ledger ({names}) VALUES ('ann', 'job_1', 'charge', 20000001, 2.0, 5.0, 'day')"))
+        limits = "max_concurrent, max_queued, per_minute, weight"
+        sql.execute(text(f"INSERT INTO tenants (name, {limits}, webhook_secret, created_at) "
+                         "VALUES ('ann', 1, 1, 1, 1.0, 'whsec_x', 5.0)"))  # fmt: skip
+    engine.dispose()
+    with Store(empty_database_url) as store:
+        store.migrate()
+        assert store.balance("ann") is None
+        assert store.credit("ann", Decimal("0.05"), "invoice 1")
+        balance = store.balance("ann")
+        assert balance is not None
+        assert balance.usd == Decimal("0.029999999")
 
 
 def _migrate(url: str) -> None:

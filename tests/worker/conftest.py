@@ -1,8 +1,7 @@
-"""A tiny model, the shipped presets, and everything a job passes through on its way to the handler."""
+"""A tiny model, known presets, and everything a job passes through on its way to the handler."""
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -10,11 +9,12 @@ from typing import Any
 
 import pytest
 
+from known_configs import known_configs
 from tiny_model import make_tiny_checkpoint
 from videosvc.artifacts.store import ArtifactStore
 from videosvc.config.reload import LiveConfig
 from videosvc.config.request import Request
-from videosvc.config.settings import CHECKOUT_CONFIGS, Settings, load_settings
+from videosvc.config.settings import Settings, load_settings
 from videosvc.pricing.cost_model import CostModel
 from videosvc.pricing.planner import Planner
 from videosvc.pricing.quote import Quote
@@ -39,9 +39,9 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def folder(tiny_checkpoint: Path, tmp_path: Path) -> Path:
-    """The shipped configuration, whose model toyworld is the tiny one."""
+    """A known configuration, whose model toyworld is the tiny one."""
     copy = tmp_path / "configs"
-    shutil.copytree(CHECKOUT_CONFIGS, copy)
+    known_configs(copy)
     models = copy / "models.toml"
     models.write_text(models.read_text().replace('"bundled:toyworld"', f'"{tiny_checkpoint}"'))
     return copy

@@ -16,6 +16,7 @@ from PIL import Image
 
 from videosvc.artifacts.store import ArtifactStore
 from videosvc.config.models import load_model
+from videosvc.engine.budget import Budget
 from videosvc.engine.checkpoint import Checkpoint
 from videosvc.engine.generate import Engine
 from videosvc.engine.loading import open_engine
@@ -123,8 +124,9 @@ def test_a_job_becomes_a_clip_with_previews_and_a_receipt(
 
 
 def test_who_watches_sees_plan_progress_and_previews(
-    bench: Bench, handler: VideoHandler, quoted: Any, submitted: Any
+    bench: Bench, handler: VideoHandler, quoted: Any, submitted: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(attempt, "PROGRESS_S", 0.0)
     submitted(quoted(prompt="a red zeppelin"))
     job = bench.run(handler)
     events = bench.bus.read(job.id)
@@ -151,7 +153,7 @@ def test_between_two_words_of_progress_is_a_while_but_no_chunk_ends_unheard(
     steps = told[0]["steps"]
     assert steps > 2
     places = [(data["chunk"], data["step"]) for data in told]
-    assert places == [(1, 1), (1, steps), (1, steps), (2, steps), (2, steps)]
+    assert places == [(1, 1), (1, steps), (2, steps)]
 
 
 def test_cancel_stops_within_the_step_and_charges_for_what_ran(
@@ -329,6 +331,27 @@ def test_a_cap_that_cannot_be_kept_ends_the_job_below_it_and_leaves_no_file(
     assert "artifacts" not in job.result  # type: ignore[operator]
     assert list(work.iterdir()) == list(checkpoints.iterdir()) == []
     assert not (settings.data_dir / "artifacts").exists()
+
+
+def test_what_a_cap_leaves_of_a_clip_can_be_fetched(
+    bench: Bench, handler: VideoHandler, quoted: Any, submitted: Any, monkeypatch: pytest.MonkeyPatch, checkpoints: Path
+) -> None:
+    def stop(self: Budget, chunk: int) -> None:
+        if chunk == 1:
+            raise ComputeCapExceeded("the cap would be exceeded")
+
+    monkeypatch.setattr(Budget, "require_landing", stop)
+    submitted(quoted(seconds=4.0))
+    job = bench.run(handler)
+    assert (job.status, job.error_code) == (Status.FAILED, "compute_cap_exceeded")
+    assert "; the first " in str(job.error_message) and "s of the clip are kept" in str(job.error_message)
+    assert job.result is not None and job.expires_at is not None and list(checkpoints.iterdir()) == []
+    assert set(job.result["artifacts"]) == {"video", "thumbnail", "spritesheet"}
+    assert bench.video(job)[4:8] == b"ftyp"
+    receipt = job.result["receipt"]
+    assert set(receipt) >= RECEIPT and receipt["by_stage"]["mux"] > 0
+    assert 0 < receipt["charged_usd"] <= receipt["quoted_usd"]
+    assert bench.store.spent_today(job.tenant) == Decimal(str(receipt["charged_usd"]))
 
 
 def test_a_model_that_is_gone_or_damaged_is_named(

@@ -9,6 +9,7 @@ import torch
 from videosvc.config.models import ModelEntry, load_model
 from videosvc.errors import ModelError
 from videosvc.families.anyflow_far import AnyFlowFAR
+from videosvc.families.load_levers import LoadLevers
 from videosvc.worker.warm_models import WarmModels
 
 
@@ -39,10 +40,10 @@ def test_another_entry_is_loaded_anew(entries: dict[str, ModelEntry]) -> None:
 
 def test_other_weights_are_another_engine(entries: dict[str, ModelEntry], tmp_path: Path) -> None:
     models = WarmModels("cpu", 2, tmp_path / "quantized")
-    native, low = models.get(entries["a"]), models.get(entries["a"], "int8")
-    assert (native.family.weights, low.family.weights) == ("native", "int8")
-    assert models.get(entries["a"], "int8") is low and models.get(entries["a"]) is native
-    assert models.is_warm("a", "int8") and not models.is_warm("b", "native")
+    native, low = models.get(entries["a"]), models.get(entries["a"], LoadLevers("int8"))
+    assert (native.family.levers.weights, low.family.levers.weights) == ("native", "int8")
+    assert models.get(entries["a"], LoadLevers("int8")) is low and models.get(entries["a"]) is native
+    assert models.is_warm("a", LoadLevers("int8")) and not models.is_warm("b", LoadLevers())
     assert len(list((tmp_path / "quantized").iterdir())) == 1  # the next process need not measure
 
 

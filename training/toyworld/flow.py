@@ -31,7 +31,7 @@ SIZE_WEIGHTS = {64: 6, 96: 2, 128: 1}
 SMALL_ONLY = 0.87  # of the budget: where things go is learnt at the smallest size first, then carried over
 OPENING_SHARE = 0.8  # of the batches: a chunk that follows one is the easier half, and twice the work
 # How often a scene is drawn: what a model of 14,000 steps still drew wrong (300 clips; spinning things, 56 %).
-EXTRA = dict.fromkeys(("circle", "square", "star", "heart", "cross", "boat"), 1.6) | {"spins": 2.0}
+EXTRA = dict.fromkeys(("circle", "square", "star", "heart", "cross", "boat"), 1.6) | {"spins": 4.0, "right": 1.5}
 THING_WEIGHT = 4.0
 CAPTION_DROPOUT = 0.1
 CONTEXT_NOISE = 0.06  # on the chunk before, which at work is generated and not perfect

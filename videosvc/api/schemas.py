@@ -28,7 +28,7 @@ Whole = Annotated[int, BeforeValidator(_no_boolean)]
 
 EXAMPLE_PLAN: JsonDict = {
     "size": "64x64", "fps": 8, "frames": 16, "seconds": 2.0, "steps": 4, "sampler": "flow_map", "weights": "native",
-    "frame_cache": "native", "decode": "stream", "model": "toyworld", "traded": [],
+    "frame_cache": "native", "decode": "stream", "step_cache": "none", "model": "toyworld", "traded": [],
 }  # fmt: skip
 EXAMPLE_QUOTE: JsonDict = {
     "id": "quote_QmFsbG9vbnMgb3ZlciBoaWxs", "object": "quote", "expires_at": 1790000600, "model": "toyworld",
@@ -254,7 +254,8 @@ class Me(Answer):
     object: Literal["tenant"]
     tenant: str
     spent_today_usd: float = Field(description="charged since midnight UTC, and held for open jobs")
-    balance_usd: float | None = Field(description="left of today's limit; null without one")
+    balance_usd: float | None = Field(description="paid in advance less charged; null if this tenant pays afterwards")
+    available_usd: float | None = Field(description="the balance less what open jobs hold: what a new job may cost")
     limits: Limits
     webhook_secret: str | None = Field(description="Standard Webhooks: what this tenant's webhooks are signed with")
 

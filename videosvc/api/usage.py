@@ -53,14 +53,16 @@ def usage(
 
 @router.get("/me", response_model=None, responses={200: {"model": Me}})
 def me(tenant: Tenant, services: Here) -> Response:
-    """Whose key this is, what is left of today's limit, the limits, and what webhooks are signed with."""
+    """Whose key this is, what it has spent and paid in advance, its limits, and what webhooks are signed with."""
     spent, limits = services.store.spent_today(tenant.tenant), tenant.limits
+    balance = services.store.balance(tenant.tenant)
     known = services.store.tenant(tenant.tenant)  # open mode's one is not there before its first job
     answer: dict[str, Any] = {
         "object": "tenant",
         "tenant": tenant.tenant,
         "spent_today_usd": float(spent),
-        "balance_usd": None if limits.usd_per_day is None else float(max(limits.usd_per_day - spent, Decimal(0))),
+        "balance_usd": None if balance is None else float(balance.usd),
+        "available_usd": None if balance is None else float(balance.free_usd),
         "limits": {
             "max_concurrent": limits.max_concurrent,
             "max_queued": limits.max_queued,

@@ -42,10 +42,11 @@ class ClipPreviews:
     def save(self, folder: Path) -> tuple[Path, Path]:
         """Writes thumbnail.webp, the middle frame, and spritesheet.jpg, row by row, 4 in a row; returns both paths.
 
-        All frames must have been added.
+        Of a clip that was cut short they have what came of it: a frame must have been added.
         """
         thumbnail, spritesheet = folder / "thumbnail.webp", folder / "spritesheet.jpg"
-        self._pictures[self._middle].save(thumbnail, quality=JPEG_QUALITY)
+        newest = max(number for number in self._pictures if number <= self._middle)
+        self._pictures[newest].save(thumbnail, quality=JPEG_QUALITY)
         tile, count = self._tile, len(self._pictures)
         columns = min(COLUMNS, count)
         sheet = Image.new("RGB", (columns * tile.width, -(-count // columns) * tile.height))

@@ -14,6 +14,7 @@ from videosvc.engine.generate import Engine
 from videosvc.engine.loading import open_engine
 from videosvc.engine.plan import Plan
 from videosvc.errors import GenerationError, ModelError
+from videosvc.families.load_levers import LoadLevers
 
 TRIAL_STEPS = 2  # of a clip that only warms up
 
@@ -25,23 +26,22 @@ class Engines:
     entry: ModelEntry
     device: str
     quantized: Path  # a folder to keep quantised weights in
-    _open: dict[tuple[str, bool], Engine] = field(default_factory=dict)  # by the levers that are pulled at loading
+    _open: dict[LoadLevers, Engine] = field(default_factory=dict)
     _text_s: dict[tuple[Engine, int], float] = field(default_factory=dict)  # by engine and seed
 
     @property
     def plain(self) -> Engine:
         """With no lever pulled."""
-        return self._load("native", False)
+        return self._load(LoadLevers())
 
     def of(self, plan: Plan) -> Engine:
         """The one that runs `plan`. Raises ModelError if a lever cannot be."""
-        return self._load(plan.weights, plan.compile)
+        return self._load(plan.loading)
 
-    def _load(self, weights: str, compiled: bool) -> Engine:
-        if (weights, compiled) not in self._open:
-            engine = open_engine(self.entry, self.device, weights, self.quantized, compiled)
-            self._open[weights, compiled] = engine
-        return self._open[weights, compiled]
+    def _load(self, levers: LoadLevers) -> Engine:
+        if levers not in self._open:
+            self._open[levers] = open_engine(self.entry, self.device, levers, self.quantized)
+        return self._open[levers]
 
     def refusal(self, plan: Plan, folder: Path) -> str | None:
         """Why `plan` cannot run here, in one line. What could is tried with a few steps, which warms up as well."""

@@ -25,7 +25,7 @@ def calibrate(model: Model = None) -> None:
     folder = config_dir()
     settings = load_settings(folder)
     entry = load_model(folder, model or settings.model)
-    presets = [preset for preset in load_presets(folder).values() if not preset.levers.refusals(entry.family)]
+    presets = [preset for preset in load_presets(folder).values() if not preset.levers.refusals_of(entry)]
     plans = [
         resolve_plan(Request(PROMPT, None, entry.name, preset.name, seed=1), folder, settings).plan
         for preset in presets
@@ -34,7 +34,7 @@ def calibrate(model: Model = None) -> None:
     from videosvc.pricing.calibrate import calibrate as measure  # here, as it loads torch and scipy
 
     for levers, plan in {levers_of(plan): plan for plan in plans}.items():
-        engine = open_engine(entry, settings.device, plan.weights, settings.data_dir / "quantized", plan.compile)
+        engine = open_engine(entry, settings.device, plan.loading, settings.data_dir / "quantized")
         with progress_bar() as bar:
             task = bar.add_task(f"{entry.name} {levers}", total=1.0)
             calibration = measure(engine, entry, plan, partial(_show, bar, task))

@@ -8,8 +8,12 @@ from pathlib import Path
 from videosvc.config.models import FamilyName, ModelEntry
 from videosvc.errors import ModelError
 from videosvc.families.checks import model_hash, read_json, weight_files
+from videosvc.families.wan_checks import check_text_to_video
 
-FAMILY_OF_TRANSFORMER: dict[str, FamilyName] = {"AnyFlowFARTransformer3DModel": "anyflow_far"}
+FAMILY_OF_TRANSFORMER: dict[str, FamilyName] = {
+    "AnyFlowFARTransformer3DModel": "anyflow_far",
+    "WanTransformer3DModel": "wan",
+}
 COMPONENTS = (("transformer", "diffusers"), ("vae", "diffusers"), ("text_encoder", "transformers"))
 
 
@@ -42,6 +46,8 @@ def inspect_folder(name: str, folder: Path, family: FamilyName | None = None) ->
             f"model {name!r}: transformer/config.json: no family here loads a {transformer}; known: {known}",
             param="model",
         )
+    if found == "wan":
+        check_text_to_video(name, folder)
     files = [file for component, kind in COMPONENTS for file in weight_files(name, folder, component, kind)]
     for needed in ("tokenizer/tokenizer.json", "scheduler/scheduler_config.json"):
         read_json(name, folder, needed)

@@ -79,8 +79,7 @@ def generate(
     limit_s = quote.max_compute_s
     cap = None if limit_s is None else costs.compute_cap(quote.plan, entry, limit_s, cold=True)
     with _stopped_by_signals() as check_stopped:
-        quantized = settings.data_dir / "quantized"
-        engine = open_engine(entry, settings.device, quote.plan.weights, quantized, quote.plan.compile)
+        engine = open_engine(entry, settings.device, quote.plan.loading, settings.data_dir / "quantized")
 
         from videosvc.pricing.energy import EnergyMeter
 

@@ -1,4 +1,4 @@
-"""`videosvc keys`: API keys, made on the machine of the database."""
+"""`videosvc keys`: API keys and their tenants' money, on the machine of the database."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -17,9 +17,10 @@ from videosvc.config.settings import config_dir, load_settings
 from videosvc.errors import GenerationError, UserError
 
 if TYPE_CHECKING:
+    from videosvc_queue.balances import Balance
     from videosvc_queue.store import Store
 
-app = typer.Typer(help="API keys: create, list, revoke.", no_args_is_help=True)
+app = typer.Typer(help="API keys: create, list, revoke; what tenants pay in advance.", no_args_is_help=True)
 
 Tenant = Annotated[str, typer.Option(help="Whose key it is.", show_default=False)]
 
@@ -33,11 +34,18 @@ def create(
     per_minute: Annotated[int | None, typer.Option(help="Jobs submitted a minute.")] = None,
     usd_per_day: Annotated[float | None, typer.Option(help="USD a day, held and charged.")] = None,
     weight: Annotated[float | None, typer.Option(help="Share of the workers against other tenants'.")] = None,
+    prepaid: Annotated[bool | None, typer.Option(help="Jobs must fit into the credits.", show_default=False)] = None,
 ) -> None:
     """Make a key. It is shown once, and kept as a hash only. Limits given are the tenant's from now on."""
     if not tenant.strip():
         raise UserError("tenant: must not be empty", param="tenant")
-    limits = {"max_concurrent": max_concurrent, "max_queued": max_queued, "per_minute": per_minute, "weight": weight}
+    limits = {
+        "max_concurrent": max_concurrent,
+        "max_queued": max_queued,
+        "per_minute": per_minute,
+        "weight": weight,
+        "prepaid": prepaid,
+    }
     given: dict[str, Any] = {field: value for field, value in limits.items() if value is not None}
     if usd_per_day is not None:
         given["usd_per_day"] = Decimal(repr(usd_per_day))
@@ -61,10 +69,14 @@ def list_keys(
     tenant: Annotated[str | None, typer.Option(help="Only this tenant's.", show_default=False)] = None,
 ) -> None:
     """List the keys, revoked ones too."""
-    table = Table("id", "tenant", "name", "begins with", "created", "revoked", box=None, pad_edge=False)
+    columns = ("id", "tenant", "name", "begins with", "created", "revoked", "balance")
+    table = Table(*columns, box=None, pad_edge=False)
     with _store() as store:
-        for row in store.list_keys(tenant):
-            table.add_row(row.id, row.tenant, row.name, row.prefix, _day(row.created_at), _day(row.revoked_at))
+        rows = store.list_keys(tenant)
+        balances = {name: store.balance(name) for name in {row.tenant for row in rows}}
+        for row in rows:
+            days = _day(row.created_at), _day(row.revoked_at)
+            table.add_row(row.id, row.tenant, row.name, row.prefix, *days, _usd(balances[row.tenant]))
     Console().print(table)
 
 
@@ -79,6 +91,32 @@ def revoke(
         if not mine or not store.revoke_key(key_id):
             raise UserError(f"ID: there is no key {key_id!r} in use", param="key_id")
     typer.echo(f"{key_id} is revoked")
+
+
+@app.command()
+def credit(
+    tenant: Annotated[str, typer.Option(help="Who has paid.", show_default=False)],
+    usd: Annotated[str, typer.Option(help="How much, in USD.", show_default=False)],
+    reference: Annotated[str, typer.Option(help="What was paid, such as the invoice.", show_default=False)],
+) -> None:
+    """Book what a tenant paid in advance. From the first time on its jobs must fit into its balance.
+
+    The same reference again adds nothing, so a command that failed halfway may be repeated.
+    """
+    try:
+        amount = Decimal(usd)
+    except InvalidOperation:
+        raise UserError(f"usd: {usd!r} is no amount, such as 12.50", param="usd") from None
+    with _store() as store:
+        try:
+            added = store.credit(tenant, amount, reference)
+        except LookupError as error:
+            raise UserError(f"tenant: there is no tenant {tenant!r}; make it a key first", param="tenant") from error
+        except ValueError as error:
+            raise UserError(str(error), param=str(error).partition(":")[0]) from error
+        balance = store.balance(tenant)
+    what = f"{usd} USD are booked" if added else f"{reference} was booked before, nothing is added"
+    typer.echo(f"{what}; the balance of {tenant} is {_usd(balance)} USD")
 
 
 @contextmanager
@@ -96,6 +134,10 @@ def _store() -> Iterator[Store]:
             yield store
     except SQLAlchemyError as error:
         raise GenerationError(f"the database: {error}") from error
+
+
+def _usd(balance: Balance | None) -> str:
+    return "" if balance is None else f"{balance.usd.normalize():f}"
 
 
 def _day(seconds: float | None) -> str:

@@ -13,6 +13,7 @@ from videosvc.cli.checkpoint import inspect_entry, inspect_folder
 from videosvc.config.levers import LEVERS, refusal
 from videosvc.config.models import load_model, load_models
 from videosvc.config.settings import config_dir
+from videosvc.families.checks import tiny_decoder_refusal
 
 app = typer.Typer(help="Models: list, check a checkpoint.")
 
@@ -42,4 +43,7 @@ def check(
     typer.echo(f"weights: {found.weight_bytes / 1e6:.1f} MB, hash {found.model_hash[:12]}")
     for lever, values in LEVERS.items():
         for value in values:
-            typer.echo(refusal(found.family, lever, value) or f"lever {lever}={value!r} is supported")
+            line = refusal(found.family, lever, value)
+            if line is None and (lever, value) == ("decode", "tiny"):
+                line = tiny_decoder_refusal(found.name, found.folder)
+            typer.echo(line or f"lever {lever}={value!r} is supported")

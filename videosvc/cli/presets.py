@@ -40,10 +40,9 @@ def show(name: Annotated[str, typer.Argument(help="A preset's name.")]) -> None:
 def check(file: Annotated[Path, typer.Argument(help="A preset's TOML file.")]) -> None:
     """Check a preset's file, and that some model here can run it."""
     preset = load_preset_file(file)
-    families = {entry.family for entry in load_models(config_dir()).values()}
-    refusals = {family: preset.levers.refusals(family) for family in sorted(families)}
-    if all(refusals.values()):
-        first = next(iter(refusals.values()))[0]
-        raise PresetError(f"preset {file}: {first}", param="levers")
-    able = ", ".join(family for family, lines in refusals.items() if not lines)
+    models = load_models(config_dir()).values()
+    refusals = [(entry.family, preset.refusals_of(entry)) for entry in models]
+    if all(lines for _, lines in refusals):
+        raise PresetError(f"preset {file}: {refusals[0][1][0]}", param="levers")
+    able = ", ".join(sorted({family for family, lines in refusals if not lines}))
     typer.echo(f"{file}: ok, for family {able}")

@@ -20,12 +20,16 @@ from rich.table import Table
 
 from videosvc.cli.progress import progress_bar
 from videosvc.cli.request_options import Json, Model, Seconds
-from videosvc.config.models import ModelEntry
+from videosvc.config.models import ModelEntry, load_model
 from videosvc.config.presets import load_preset
+from videosvc.config.quality import QualityTable
 from videosvc.config.request import Request, Resolved, resolve_plan
 from videosvc.config.settings import Settings, config_dir, load_settings
 from videosvc.engine.loading import device_name, open_engine
 from videosvc.errors import ConfigError, ModelError, UserError
+from videosvc.families.load_levers import LoadLevers
+from videosvc.pricing.frontier_file import findings_of, narrowed, quality_table, read_table, sweep_of
+from videosvc.pricing.options import frontier
 from videosvc.pricing.output_folder import check_folder, write_files
 from videosvc.pricing.planner import Planner
 from videosvc.pricing.preset_file import check_preset_name, preset_toml, tuned_preset
@@ -34,21 +38,24 @@ from videosvc.pricing.rate import Rate
 from videosvc.pricing.savings import REFERENCE
 from videosvc.pricing.scores import PROBED, ScoreName, choose_score, has_probe
 from videosvc.pricing.setting import Grid
+from videosvc.pricing.shape import read_shape
 from videosvc.pricing.target import Target
 
 if TYPE_CHECKING:
     import torch
 
     from videosvc.engine.generate import Engine
-    from videosvc.pricing.finding import Finding
+    from videosvc.pricing.finding import Finding, Findings
     from videosvc.pricing.scores import Score
-    from videosvc.pricing.tune import Findings
 
 QUALITY, PLOT = "quality.json", "frontier.png"
 MOST_CLIPS = 10_000
+MOST_DESCRIPTION = 200  # characters, as in a preset
+MEASURING = ("prompts", "clips", "seconds", "seed", "score", "clip_model")  # options that say how
 
 
 def tune(
+    context: typer.Context,
     model: Model = None,
     preset: Annotated[str | None, typer.Option(help="The preset to begin from.")] = None,
     sizes: Annotated[str | None, typer.Option(metavar="WxH,...", help="All that the model lists.")] = None,
@@ -58,6 +65,14 @@ def tune(
     samplers: Annotated[str | None, typer.Option(metavar="NAME,...", help="The preset's if not given.")] = None,
     fps: Annotated[
         str | None, typer.Option(metavar="N,...", help="Frames per second; the preset's, for every rate, if not given.")
+    ] = None,
+    source: Annotated[
+        Path | None,
+        typer.Option(
+            "--from",
+            metavar="TABLE",
+            help="Measure nothing: choose from this table's points, or those of them named by the lists above.",
+        ),
     ] = None,
     prompts: Annotated[Path | None, typer.Option(metavar="FILE", help="A prompt a line, in UTF-8.")] = None,
     clips: Annotated[int, typer.Option(help="Clips of each setting; prompts begin anew if there are fewer.")] = 12,
@@ -69,64 +84,86 @@ def tune(
     ] = None,
     clip_model: Annotated[Path | None, typer.Option(metavar="FOLDER", help="A CLIP model, for score clip.")] = None,
     at_least: Annotated[
-        float | None, typer.Option(metavar="SHARE", help="The cheapest of this share of the reference's quality; 0.98.")
+        float | None,
+        typer.Option(metavar="SHARE", help="The cheapest of this share of the quality of --of; 0.98."),
     ] = None,
+    of: Annotated[
+        str,
+        typer.Option(metavar="reference|best", help="Whose quality: the reference's, or the best there is."),
+    ] = "reference",
     under: Annotated[float | None, typer.Option(metavar="USD", help="The best below this price a second.")] = None,
     output: Annotated[Path, typer.Option("-o", "--output", help="The folder to write.")] = Path("tune"),
     name: Annotated[str, typer.Option(help="The preset to write.")] = "tuned",
+    description: Annotated[str | None, typer.Option(help="Its own; the target if not given.")] = None,
     json_output: Json = False,
 ) -> None:
     """Measure what settings cost here and how good they are; write the frontier and a preset."""
     folder = config_dir()
     settings = load_settings(folder)
-    target = Target.parse(at_least, under)
-    texts = None if prompts is None else read_prompts(prompts)
-    base = _resolve(Request(GENERAL[0], None, model, preset, seconds, seed=seed), texts or (), folder, settings)
-    entry = base.entry
-    grid = Grid.parse(entry, base.preset, sizes, fps, steps, samplers, weights, frame_caches)
-    reference = load_preset(folder, REFERENCE).quality
-    scored_by = choose_score(score, entry, prompts, clip_model)
-    if not 1 <= clips <= MOST_CLIPS:
-        raise UserError(f"clips: {clips} must be from 1 to {MOST_CLIPS}", param="clips")
+    target = Target.parse(at_least, under, of)
     check_preset_name(name)
     check_folder(output)
-    rate = _rate(base, folder, settings)
+    lists = {"sizes": sizes, "fps": fps, "steps": steps, "samplers": samplers, "weights": weights}
+    lists["frame_caches"] = frame_caches
+    if source is not None:
+        _measures_nothing(context)
+        begins_with = load_preset(folder, preset or settings.preset)
+        table, sweep = read_table(source)
+        entry = _model_of(table, source, model, folder)
+        found = findings_of(table, sweep, begins_with.quality.fps)
+        offers = narrowed(found, lists)
+        files = {}
+    else:
+        texts = None if prompts is None else read_prompts(prompts)
+        base = _resolve(Request(GENERAL[0], None, model, preset, seconds, seed=seed), texts or (), folder, settings)
+        begins_with, entry = base.preset, base.entry
+        grid = Grid.parse(entry, begins_with, **lists)
+        references = grid.references(load_preset(folder, REFERENCE), entry)
+        scored_by = choose_score(score, entry, prompts, clip_model)
+        if not 1 <= clips <= MOST_CLIPS:
+            raise UserError(f"clips: {clips} must be from 1 to {MOST_CLIPS}", param="clips")
+        rate = _rate(base, folder, settings)
 
-    from videosvc.pricing.frontier_file import quality_table  # here, as they load torch
-    from videosvc.pricing.options import frontier
-    from videosvc.pricing.tune import Tuner
+        from videosvc.pricing.tune import Tuner  # here, as it loads torch
 
-    engines = _open_engines(entry, grid.weights, weights is not None, settings, base.plan.compile)
-    family = engines["native"].family
-    judged_by, shown = _score(scored_by, entry, texts, clips, seed, clip_model, family.device)
-    for text in dict.fromkeys(shown):
-        with _blaming(text):
-            family.encode_text(text, None)
-    swept = [setting for setting in grid.settings() if setting.weights in engines]
-    tuner = Tuner(engines, base.plan, judged_by, rate, seed)
-    with progress_bar() as bar:
-        task = bar.add_task(f"{len(swept)} settings x {clips} clips", total=1.0)
-        found = tuner.run(swept, grid.references(reference.steps, reference.sampler), shown, partial(_show, bar, task))
+        engines = _open_engines(entry, grid.weights, settings, base.plan.compile)
+        family = engines["native"].family
+        judged_by, shown = _score(scored_by, entry, texts, clips, seed, clip_model, family.device)
+        for text in dict.fromkeys(shown):
+            with _blaming(text):
+                family.encode_text(text, None)
+        swept = [setting for setting in grid.settings() if setting.weights in engines]
+        if not swept:
+            raise UserError(f"weights: this device can take none of {', '.join(grid.weights)}", param="weights")
+        tuner = Tuner(engines, base.plan, judged_by, rate, seed)
+        with progress_bar() as bar:
+            task = bar.add_task(f"{len(swept)} settings x {clips} clips", total=1.0)
+            found = tuner.run(swept, references, shown, partial(_show, bar, task))
+        offers = found.swept
+        sweep = sweep_of(tuner, found, clips)
+        table = quality_table(entry.name, sweep, found, rates_measured=fps is not None)
+        source = output / QUALITY
+        files = {QUALITY: (table.model_dump_json(indent=1, exclude_none=True) + "\n").encode()}
 
-    table = quality_table(tuner, found, clips, rates_measured=fps is not None)
-    files = {QUALITY: (table.model_dump_json(indent=1, exclude_none=True) + "\n").encode()}
-    title = f"{entry.name} on {rate.device}: {clips} clips of {base.plan.seconds:g} s for each setting"
+    title = f"{entry.name} on {sweep.device}: {sweep.clips} clips of {sweep.seconds:g} s for each setting"
     try:
-        chosen = target.choose(found.swept, found.references[-1])
+        chosen = target.choose(offers, found.references[-1])
     except UserError as error:
-        write_files(output, files | _plot(found, None, name, title, judged_by.name))
-        raise UserError(f"{error.message}; see {output / QUALITY}", param=error.param) from error
-    about = f"{target}: quality {chosen.quality:.3f}, {chosen.price_usd:.3g} USD a second on {rate.device}"
-    made = tuned_preset(name, about[:200], base.preset, chosen, entry.defaults.seconds)
-    files |= _plot(found, chosen, name, title, judged_by.name)
+        if files:
+            write_files(output, files | _plot(found, None, name, title, sweep.score))
+        raise UserError(f"{error.message}; see {source}", param=error.param) from error
+    about = f"{target}: quality {chosen.quality:.3f}, {chosen.price_usd:.3g} USD a second on {sweep.device}"
+    about = f"{chosen.setting}; {description or about}"
+    made = tuned_preset(name, about[:MOST_DESCRIPTION], begins_with, chosen, entry.defaults.seconds)
+    files |= _plot(found, chosen, name, title, sweep.score)
     files[f"{name}.toml"] = preset_toml(made).encode()
     write_files(output, files)
 
-    best = frontier(found.swept)
+    best = frontier(offers)
     if json_output:
         answer = {
             "model": entry.name,
-            "sweep": table.model_dump(mode="json")["sweep"],
+            "sweep": sweep.model_dump(mode="json"),
             "frontier": [_as_dict(finding) for finding in best],
             "reference": _as_dict(found.references[-1]),
             "target": str(target),
@@ -136,9 +173,27 @@ def tune(
         }
         typer.echo(json.dumps(answer))
     else:
-        _print(found, best, chosen, title, judged_by)
+        _print(found, best, chosen, title, sweep.score)
         typer.echo(f"preset {name} ({target}): {chosen.setting}")
         typer.echo(f"{output}: {', '.join(files)}")
+
+
+def _measures_nothing(context: typer.Context) -> None:
+    """Raises UserError naming an option that was given and says how to measure."""
+    for option in MEASURING:
+        origin = context.get_parameter_source(option)
+        if origin is not None and origin.name == "COMMANDLINE":
+            raise UserError(f"{option}: goes not together with --from, which measures nothing", param=option)
+
+
+def _model_of(table: QualityTable, path: Path, asked: str | None, folder: Path) -> ModelEntry:
+    """Nothing but a line on stderr where it has other weights now. Raises UserError (model), ModelError."""
+    if asked not in (None, table.model):
+        raise UserError(f"model: {path} is of model {table.model!r}", param="model")
+    entry = load_model(folder, table.model)
+    if table.is_of_other_weights(read_shape(entry).model_hash):
+        print(f"note: {path} was measured on other weights of model {entry.name!r}", file=sys.stderr)
+    return entry
 
 
 def _resolve(request: Request, texts: Sequence[str], folder: Path, settings: Settings) -> Resolved:
@@ -171,16 +226,15 @@ def _rate(base: Resolved, folder: Path, settings: Settings) -> Rate:
     return rate
 
 
-def _open_engines(
-    entry: ModelEntry, weights: Sequence[str], asked_for: bool, settings: Settings, compiled: bool
-) -> dict[str, Engine]:
-    """One for each kind of weights, the reference's among them. What nobody asked for may be beyond this device."""
+def _open_engines(entry: ModelEntry, weights: Sequence[str], settings: Settings, compiled: bool) -> dict[str, Engine]:
+    """One for each kind of weights, the reference's among them, that this device can take."""
     engines = {}
     for lever in dict.fromkeys(("native", *weights)):
         try:
-            engines[lever] = open_engine(entry, settings.device, lever, settings.data_dir / "quantized", compiled)
+            levers = LoadLevers(lever, compiled)
+            engines[lever] = open_engine(entry, settings.device, levers, settings.data_dir / "quantized")
         except ModelError as error:
-            if asked_for or error.param != "levers":
+            if error.param != "levers":
                 raise
             print(f"note: left out: {error.message}", file=sys.stderr)
     return engines
@@ -226,11 +280,11 @@ def _as_dict(finding: Finding) -> dict[str, Any]:
     return finding.point(rate_measured=True, frontier=True).model_dump(mode="json", exclude={"frontier"})
 
 
-def _print(found: Findings, best: Sequence[Finding], chosen: Finding, title: str, score: Score) -> None:
+def _print(found: Findings, best: Sequence[Finding], chosen: Finding, title: str, score: str) -> None:
     table = Table("size", "fps", "steps", "sampler", "weights", "cache", box=None, pad_edge=False, title=title)
-    for heading in (score.name, "s/s", "USD/s", ""):
+    for heading in (score, "s/s", "USD/s", ""):
         table.add_column(heading, justify="right", no_wrap=True)
-    for finding in (*best, found.references[-1]):
+    for finding in dict.fromkeys((*best, found.references[-1])):
         setting = finding.setting
         error = "" if finding.error is None else f" ±{finding.error:.3f}"
         role = "chosen" if finding is chosen else "" if finding in best else "reference"

@@ -10,8 +10,9 @@ LEVERS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "weights": ("native", "bf16", "int8", "fp8"),
         "frame_cache": ("off", "native", "int8", "int4"),
-        "decode": ("full", "tiled", "stream"),
+        "decode": ("full", "tiled", "stream", "tiny"),
         "compile": ("false", "true"),
+        "step_cache": ("none", "first_block", "mag", "sea", "taylor_seer"),
     }
 )
 
@@ -21,10 +22,28 @@ AVAILABLE: Mapping[str, Mapping[str, tuple[str, ...]]] = MappingProxyType(
             {
                 "weights": ("native", "bf16", "int8"),
                 "frame_cache": ("native", "int8", "int4"),
-                "decode": ("full", "tiled", "stream"),
+                "decode": ("full", "tiled", "stream", "tiny"),
                 "compile": ("false", "true"),
+                "step_cache": ("none",),
             }
         ),
+        "wan": MappingProxyType(
+            {
+                "weights": ("native", "bf16", "int8"),
+                "frame_cache": ("off", "native"),
+                "decode": ("full", "tiled", "stream", "tiny"),
+                "compile": ("false", "true"),
+                "step_cache": ("none", "first_block", "mag", "sea", "taylor_seer"),
+            }
+        ),
+    }
+)
+
+# A flow map must have been trained: other models know where the flow goes now, not where it ends.
+SAMPLERS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "anyflow_far": ("flow_map", "draft", "euler", "unipc", "consistency"),
+        "wan": ("euler", "unipc", "consistency"),
     }
 )
 
@@ -34,6 +53,14 @@ REASONS: Mapping[tuple[str, str, str], str] = MappingProxyType(
         ("anyflow_far", "frame_cache", "off"): (
             "every step of a chunk reads those before it: without a cache it would encode them anew, for the same clip"
         ),
+        **{
+            ("anyflow_far", "step_cache", value): "its few steps have nothing in common that a cache could keep"
+            for value in LEVERS["step_cache"]
+        },
+        **{
+            ("wan", "frame_cache", value): "the whole clip is denoised at once: no earlier frames are remembered"
+            for value in LEVERS["frame_cache"]
+        },
     }
 )
 
@@ -46,3 +73,13 @@ def refusal(family: str, lever: str, value: str) -> str | None:
     reason = REASONS.get((family, lever, value))
     there = f"makes no sense for family {family} ({reason})" if reason else f"is not available yet for family {family}"
     return f"lever {lever}={value!r} {there}: allowed {', '.join(allowed)}"
+
+
+def sampler_refusal(family: str, sampler: str) -> str | None:
+    """Why `family` cannot be sampled so, in one line, or None if it can."""
+    allowed = SAMPLERS[family]
+    if sampler in allowed:
+        return None
+    return (
+        f"sampler={sampler!r} needs a flow map, which family {family} was not trained for: allowed {', '.join(allowed)}"
+    )

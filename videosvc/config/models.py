@@ -14,7 +14,8 @@ from videosvc.config.size import Size
 from videosvc.config.toml_file import Section, parse_toml
 from videosvc.errors import ConfigError, ModelError, UnknownModel
 
-FamilyName = Literal["anyflow_far"]
+FamilyName = Literal["anyflow_far", "wan"]
+AttentionName = Literal["native", "math", "cudnn", "flash", "sage", "xformers"]
 
 BUNDLED = "bundled:"
 AUTO = "auto"  # as a model's name in a request: whichever does it cheapest
@@ -51,6 +52,10 @@ class ModelEntry(Section):
     max_fps: int = Field(16, ge=1)
     max_seconds: float = Field(8.0, gt=0)
     window_chunks: int | None = Field(None, ge=1)  # finished chunks kept in the frame cache; None keeps all
+    attention: AttentionName = "native"  # kernel, see families/attention_backend.py; family wan only
+    offload: bool = False  # the text encoder is on the GPU only while it encodes; family wan only
+    # How much the blocks' residual grows from one step to the next in this checkpoint: step_cache = "mag" needs it.
+    mag_ratios: tuple[Annotated[float, Field(gt=0)], ...] = ()
     defaults: ModelDefaults = ModelDefaults()
 
     _base: Path = PrivateAttr(default=Path())
@@ -82,6 +87,12 @@ class ModelEntry(Section):
     @property
     def is_bundled(self) -> bool:
         return self.path.startswith(BUNDLED)
+
+    @property
+    def loading(self) -> str:
+        """What it is loaded with that changes how long things take; empty if nothing."""
+        attention = "" if self.attention == "native" else self.attention
+        return " ".join(filter(None, [attention, "offload" if self.offload else ""]))
 
     def folder(self) -> Path:
         """The checkpoint's folder on this machine; a hub id is fetched at its revision if it is not here yet.

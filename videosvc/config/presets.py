@@ -8,10 +8,12 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
-from videosvc.config.levers import LEVERS, refusal
+from videosvc.config.levers import LEVERS, refusal, sampler_refusal
+from videosvc.config.models import ModelEntry
 from videosvc.config.size import Size
 from videosvc.config.toml_file import Section, parse_toml
 from videosvc.errors import ConfigError, PresetError, UnknownPreset
+from videosvc.families.checks import tiny_decoder_refusal
 
 SamplerName = Literal["flow_map", "draft", "euler", "unipc", "consistency"]
 Tradable = Literal["size", "steps", "fps"]
@@ -65,14 +67,31 @@ class Levers(Section):
 
     weights: Literal["native", "bf16", "int8", "fp8"] = "native"
     frame_cache: Literal["off", "native", "int8", "int4"] = "native"
-    decode: Literal["full", "tiled", "stream"] = "stream"
+    decode: Literal["full", "tiled", "stream", "tiny"] = "stream"
     compile: bool = False
+    step_cache: Literal["none", "first_block", "mag", "sea", "taylor_seer"] = "none"
 
     def refusals(self, family: str) -> list[str]:
         """One line for each lever that `family` cannot take."""
         values = {lever: str(getattr(self, lever)).lower() for lever in LEVERS}
         lines = (refusal(family, lever, value) for lever, value in values.items())
         return [line for line in lines if line is not None]
+
+    def refusals_of(self, entry: ModelEntry) -> list[str]:
+        """One line for each lever that this model cannot take: what its family can may not be in its folder.
+
+        Raises ModelError if a lever's files there are damaged.
+        """
+        lines = self.refusals(entry.family)
+        if self.decode == "tiny" and (line := tiny_decoder_refusal(entry.name, entry.folder())):
+            lines.append(line)
+        if self.step_cache == "mag" and not entry.mag_ratios and not lines:
+            lines.append(f"lever step_cache='mag' cannot be: model {entry.name!r} has no mag_ratios in models.toml")
+        if self.step_cache != "none" and self.compile and not lines:
+            lines.append(
+                f"lever step_cache={self.step_cache!r} cannot be with compile=true: compiled blocks pass it by"
+            )
+        return lines
 
 
 class Cap(Section):
@@ -99,6 +118,11 @@ class Preset(Section):
     @property
     def name(self) -> str:
         return self.preset.name
+
+    def refusals_of(self, entry: ModelEntry) -> list[str]:
+        """One line for its sampler and for each lever that this model cannot take. Raises ModelError as they do."""
+        sampler = sampler_refusal(entry.family, self.quality.sampler)
+        return [*self.levers.refusals_of(entry), *([sampler] if sampler else [])]
 
 
 def load_preset_file(path: Path) -> Preset:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -48,19 +49,13 @@ class Point(Section):
     price_usd: float | None = Field(None, ge=0)  # a second of the clip, at the median of compute
     frontier: bool = False  # no other setting of the sweep is cheaper and at least as good
 
-    @cached_property
-    def _pixels(self) -> Size:
-        return Size.parse(self.size)
-
     @property
     def levers(self) -> Levers:
         return self.sampler, self.draft_threshold, self.weights, self.frame_cache
 
     def is_within(self, plan: Plan) -> bool:
-        """Whether a plan with these levers has at least this size, these steps and frames a second."""
-        width, height = self._pixels
-        rate = self.fps is None or self.fps <= plan.fps
-        return rate and self.steps <= plan.steps and width <= plan.width and height <= plan.height
+        """Whether a plan with these levers and this size has at least these steps and frames a second."""
+        return self.steps <= plan.steps and (self.fps is None or self.fps <= plan.fps)
 
 
 class Sweep(Section):
@@ -99,17 +94,41 @@ class QualityTable(Section):
         return min((point.fps for point in self.points if point.fps is not None), default=None)
 
     @cached_property
-    def _by_levers(self) -> dict[Levers, list[Point]]:
-        alike: defaultdict[Levers, list[Point]] = defaultdict(list)
-        for point in self.points:
-            alike[point.levers].append(point)
-        return alike
+    def _by_levers(self) -> dict[Levers, dict[Size, list[Point]]]:
+        """The smallest size first."""
+        alike: defaultdict[Levers, defaultdict[Size, list[Point]]] = defaultdict(lambda: defaultdict(list))
+        for point in sorted(self.points, key=lambda point: Size.parse(point.size).pixels):
+            alike[point.levers][Size.parse(point.size)].append(point)
+        return {levers: dict(by_size) for levers, by_size in alike.items()}
 
     def quality(self, plan: Plan) -> float | None:
-        """The best point at or below the plan: more of anything never counts as worse. None if there is none."""
+        """What was measured at the plan's levers and size; None if nothing at or below the plan was.
+
+        None too with levers that change the picture and are not swept: the tiny decoder, step caches.
+        At one size more steps and frames never count as worse: the best point at or below the plan is taken, as clips
+        are few and what drops from one point to the next is noise. Sizes are as good as they were measured: a model may
+        hardly have learnt its largest one. A size that was not measured is as good as the next smaller one that was,
+        and no better than the next larger one.
+        """
+        if plan.decode == "tiny" or plan.step_cache != "none":  # points are of the model's own decoder, and no cache
+            return None
         levers = (plan.sampler, plan.draft_threshold, plan.weights, plan.frame_cache)
-        alike = self._by_levers.get(levers, [])
-        return max((point.quality for point in alike if point.is_within(plan)), default=None)
+        return _quality(plan, Size(plan.width, plan.height), self._by_levers.get(levers, {}))
+
+
+def _quality(plan: Plan, size: Size, measured: Mapping[Size, Sequence[Point]]) -> float | None:
+    """Of the plan, were it of this size. `measured`: the smallest size first."""
+    within = [point.quality for point in measured.get(size, ()) if point.is_within(plan)]
+    if within:
+        return max(within)
+    smaller = [other for other in measured if other != size and other.fits_in(size)]
+    below = _quality(plan, smaller[-1], measured) if smaller else None
+    larger = next((points for other, points in measured.items() if size.fits_in(other)), ())
+    if below is None or not larger:
+        return below
+    # Where only more was measured of the larger one, its least point counts: less is no better.
+    within = [point.quality for point in larger if point.is_within(plan)]
+    return min(below, max(within) if within else min(point.quality for point in larger))
 
 
 def load_quality(folder: Path, model: str) -> QualityTable | None:

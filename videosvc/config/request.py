@@ -53,7 +53,7 @@ def resolve_plan(request: Request, folder: Path, settings: Settings) -> Resolved
     prompt = _text("prompt", request.prompt, required=True)
     preset = load_preset(folder, request.preset or settings.preset)
     entry = load_model(folder, request.model or settings.model)
-    for line in preset.levers.refusals(entry.family):
+    for line in preset.refusals_of(entry):
         raise PresetError(f"preset: preset {preset.name!r}: {line}", param="preset")
     seconds = _seconds(request.seconds, entry)
     size = _size(request.size, preset, entry)
@@ -80,6 +80,7 @@ def resolve_plan(request: Request, folder: Path, settings: Settings) -> Resolved
         frame_cache=preset.levers.frame_cache,
         decode=preset.levers.decode,
         compile=preset.levers.compile,
+        step_cache=preset.levers.step_cache,
         draft_threshold=preset.quality.draft_threshold,
         input_reference=None if request.picture is None else request.picture.digest,
     )

@@ -20,5 +20,12 @@ class Size(NamedTuple):
             raise ValueError("must be WIDTHxHEIGHT in pixels, such as 96x96")
         return cls(int(match[1]), int(match[2]))
 
+    @property
+    def pixels(self) -> int:
+        return self.width * self.height
+
+    def fits_in(self, other: Size) -> bool:
+        return self.width <= other.width and self.height <= other.height
+
     def __str__(self) -> str:
         return f"{self.width}x{self.height}"

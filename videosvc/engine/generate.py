@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import time
 from collections.abc import Callable, Generator, Iterator
@@ -21,9 +22,10 @@ from videosvc.engine.meter import Meter
 from videosvc.engine.mux import Mp4Writer
 from videosvc.engine.picture import Picture
 from videosvc.engine.plan import Plan
-from videosvc.errors import GenerationError
+from videosvc.errors import ComputeCapExceeded, GenerationError
 from videosvc.families.base import Clip, Family
 from videosvc.families.latent_spec import LatentSpec
+from videosvc.families.step_cache import StepCache
 from videosvc_samplers import SamplerState, draft, draft_sigmas, flow_sigmas, get_sampler, land
 
 
@@ -67,16 +69,16 @@ class Engine:
 
         To cancel, close the iterator: nothing is left behind. Resumed from the checkpoint of any step or chunk, the
         file is bit for bit what it would have been (if no cap shortens it; to within roundings where forwards were
-        shared with other clips); finished chunks are decoded again, not denoised. When `cap` comes near, a chunk lands
-        by one jump from where it is and later ones get fewer steps.
-        Raises UserError (output, prompt), GenerationError, ComputeCapExceeded (one of these: not even that fits),
+        shared with other clips; a step cache begins empty); finished chunks are decoded again, not denoised. When `cap`
+        comes near, a chunk lands by one jump from where it is and later ones get fewer steps; if not even that fits,
+        the file ends with the chunks that are done, and ComputeCapExceeded says so.
+        Raises UserError (output, prompt), GenerationError, ComputeCapExceeded (one of these),
         ValueError (a checkpoint of another plan or model, other weights than the model's, another picture).
         """
         family = self.family
         start = resume_from or Checkpoint(plan, family.model_hash, finished=(), sampler=None, spent={})
-        if (plan.weights, plan.compile) != (family.weights, family.compiled):
-            loaded = f"weights={family.weights!r}, compile={family.compiled}"
-            raise ValueError(f"plan: weights={plan.weights!r}, compile={plan.compile}, but the model has {loaded}")
+        if plan.loading != family.levers:
+            raise ValueError(f"plan: {plan.loading}, but the model has {family.levers}")
         if (start.plan, start.model_hash) != (plan, family.model_hash):
             raise ValueError("resume_from: the checkpoint is of another plan or model")
         if plan.input_reference != (None if picture is None else picture.digest):
@@ -89,14 +91,17 @@ class Engine:
         waiting: tuple[Tensor, ...] = ()  # finished, and not decoded yet
         steps: tuple[int, ...] = ()
         decoded = written = unseen = 0  # latents, frames, frames of the picture that are not shown
-        with self._batch.seat() as seat, Mp4Writer(output, plan.width, plan.height, plan.fps) as video:
+        stopped: ComputeCapExceeded | None = None
+        writer = Mp4Writer(output, plan.width, plan.height, plan.fps)
+        with self._batch.seat() as seat, writer as video, contextlib.ExitStack() as ends:
             meter = Meter(family.device, spent, cap.max_compute_s, seat.clock, seat.held)
-            budget = Budget(meter, cap, lambda: seat.clips)
+            budget = Budget(meter, cap, lambda: seat.clips == 1 and plan.step_cache == "none")
             with budget.piece("text", costs.text_s, again=resume_from is not None):
                 guided = plan.guidance_scale > 1.0
                 text = family.encode_text(plan.prompt, (plan.negative_prompt or "") if guided else None)
-                levers = plan.frame_cache, plan.decode
+                levers = plan.frame_cache, plan.decode, self._step_cache(plan)
                 clip = family.open_clip(plan.width, plan.height, text, plan.guidance_scale, *levers)
+                ends.callback(clip.close)
                 if picture is not None:
                     still = family.encode_picture(torch.from_numpy(picture.fitted(plan.width, plan.height)))
                     clip.append(still)
@@ -104,36 +109,51 @@ class Engine:
             yield TextEncoded(text.unknown_words)
             run = _Run(plan, clip, start, len(chunks), meter, budget, seat)
 
-            for chunk, size in enumerate(chunks):
-                again = chunk < len(start.finished)
-                if again:
-                    latents, taken = start.finished[chunk].to(family.device), start.steps[chunk]
-                else:
-                    state = self._start(plan, chunk, size, start)
-                    latents, taken = yield from self._denoise(run, state, finished, steps)
-                finished, steps = (*finished, latents), (*steps, taken)
-                if chunk + 1 < len(chunks):
-                    with budget.piece("denoise", costs.chunks[chunk].append_s, again):
-                        clip.append(latents)
-                waiting, pictures = (*waiting, latents), torch.empty(0, plan.height, plan.width, 3, dtype=torch.uint8)
-                if plan.decode != "full" or chunk + 1 == len(chunks):
-                    due, waiting = torch.cat(waiting, dim=2), ()
-                    with budget.piece("decode", costs.chunks[chunk].decode_s, again):
-                        frames = clip.decode(due)
-                    assert len(frames) == family.spec.frames_of(decoded, due.shape[2])
-                    decoded += due.shape[2]
-                    pictures = frames[0 if written else unseen :][: plan.frames - written]
-                    with budget.piece("mux", costs.chunks[chunk].mux_s, again):
-                        video.write(pictures)
-                    written += len(pictures)
-                done = Checkpoint(plan, family.model_hash, finished, None, meter.spent, steps)
-                if again:  # what follows it is known already
-                    done = replace(start, spent=meter.spent)
-                yield ChunkDone(chunk, len(chunks), written, plan.frames, pictures, done)
+            try:
+                for chunk, size in enumerate(chunks):
+                    again = chunk < len(start.finished)
+                    if again:
+                        latents, taken = start.finished[chunk].to(family.device), start.steps[chunk]
+                    else:
+                        state = self._start(plan, chunk, size, start)
+                        latents, taken = yield from self._denoise(run, state, finished, steps)
+                    finished, steps = (*finished, latents), (*steps, taken)
+                    if chunk + 1 < len(chunks):
+                        with budget.piece("denoise", costs.chunks[chunk].append_s, again):
+                            clip.append(latents)
+                    waiting = (*waiting, latents)
+                    pictures = torch.empty(0, plan.height, plan.width, 3, dtype=torch.uint8)
+                    if plan.decode != "full" or chunk + 1 == len(chunks):
+                        due, waiting = torch.cat(waiting, dim=2), ()
+                        with budget.piece("decode", costs.chunks[chunk].decode_s, again):
+                            frames = clip.decode(due)
+                        assert len(frames) == family.spec.frames_of(decoded, due.shape[2])
+                        decoded += due.shape[2]
+                        pictures = frames[0 if written else unseen :][: plan.frames - written]
+                        with budget.piece("mux", costs.chunks[chunk].mux_s, again):
+                            video.write(pictures)
+                        written += len(pictures)
+                    done = Checkpoint(plan, family.model_hash, finished, None, meter.spent, steps)
+                    if again:  # what follows it is known already
+                        done = replace(start, spent=meter.spent)
+                    yield ChunkDone(chunk, len(chunks), written, plan.frames, pictures, done)
+            except ComputeCapExceeded as error:
+                if not written:
+                    raise
+                stopped = error
 
-            with budget.piece("mux", costs.finish_s):
+            with budget.closing():
                 video.finish()
-        yield Done(output, meter.receipt(steps, seat.shared_s))
+        receipt = meter.receipt(steps, seat.shared_s)
+        if stopped is not None:
+            kept = f"{stopped}; the first {written / plan.fps:g} s of the clip are kept"
+            raise ComputeCapExceeded(kept, receipt) from stopped
+        yield Done(output, receipt)
+
+    def _step_cache(self, plan: Plan) -> StepCache | None:
+        if plan.step_cache == "none":
+            return None
+        return StepCache(plan.step_cache, flow_sigmas(plan.most_steps, self.family.shift))
 
     def _start(self, plan: Plan, chunk: int, latents: int, start: Checkpoint) -> SamplerState:
         """Where a chunk of `latents` begins: at the checkpoint if that was in it, else at noise."""
@@ -178,14 +198,16 @@ class Engine:
         return state.latents, steps
 
     def _sampler(self, run: _Run, state: SamplerState, steps: int) -> tuple[tuple[float, ...], Iterator[SamplerState]]:
-        """The noise level before each of a chunk's steps, and what takes them: the flow map if the cap leaves fewer."""
+        """The noise level before each of a chunk's steps, and what takes them: if the cap leaves fewer, the flow map,
+        where the model has one."""
         plan, shift, denoise = run.plan, self.family.shift, partial(run.seat.denoise, run.clip)
         if plan.sampler == "draft" and steps == plan.most_steps:
             assert plan.draft_threshold is not None
             sigmas = draft_sigmas(plan.steps, shift)
             return sigmas, draft(denoise, state, sigmas, plan.draft_threshold)
         sigmas = flow_sigmas(steps, shift)
-        sampler = get_sampler(plan.sampler if steps == plan.most_steps else "flow_map")
+        whole = steps == plan.most_steps or not self.family.knows_jumps
+        sampler = get_sampler(plan.sampler if whole else "flow_map")
         return sigmas, sampler(denoise, state, sigmas)
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from videosvc.config.models import ModelEntry
 from videosvc.errors import ConfigError
+from videosvc.families.load_levers import NO_LEVERS, LoadLevers
 
 if TYPE_CHECKING:
     import torch
@@ -45,15 +46,11 @@ def device_name(setting: str) -> str:
 
 
 def open_engine(
-    entry: ModelEntry,
-    device_name: str,
-    weights: str = "native",
-    quantized: Path | None = None,
-    compiled: bool = False,
+    entry: ModelEntry, device_name: str, levers: LoadLevers = NO_LEVERS, kept: Path | None = None
 ) -> Engine:
-    """Loads the model of `entry`, ready to run. `weights`, `compiled`: the levers.
+    """Loads the model of `entry`, ready to run.
 
-    `quantized`: a folder to keep in what takes long to make, quantised weights and compiled code.
+    `kept`: a folder to keep in what takes long to make, quantised weights and compiled code.
     Raises ModelError if its files are missing or damaged, or a lever cannot be.
     """
     import torch
@@ -68,7 +65,7 @@ def open_engine(
         library.set_verbosity_error()
     device = pick_device(device_name)
     # Of whatever the checkpoint is in. Not every CPU multiplies bfloat16 numbers, so there it is a lever.
-    dtype = torch.float32 if device.type == "cpu" and weights != "bf16" else torch.bfloat16
-    if compiled and quantized is not None:
-        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(quantized / "compiled"))
-    return Engine(load_family(entry, device, dtype, weights, quantized, compiled))
+    dtype = torch.float32 if device.type == "cpu" and levers.weights != "bf16" else torch.bfloat16
+    if levers.compile and kept is not None:
+        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(kept / "compiled"))
+    return Engine(load_family(entry, device, dtype, levers, kept))

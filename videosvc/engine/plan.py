@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Any
 
+from videosvc.families.load_levers import LoadLevers
+
 DRAFTED = 2  # steps of a chunk whose draft is accepted
 
 
@@ -30,6 +32,11 @@ class Plan:
     compile: bool = False
     draft_threshold: float | None = None  # disagreement up to which a draft is accepted; with sampler "draft" only
     input_reference: str | None = None  # `Picture.digest` of the picture the clip starts from
+    step_cache: str = "none"  # which steps reuse what the one before computed; a resumed clip's begins empty
+
+    @property
+    def loading(self) -> LoadLevers:
+        return LoadLevers(self.weights, self.compile)
 
     @property
     def frames(self) -> int:
@@ -63,6 +70,7 @@ class Plan:
             "weights": self.weights,
             "frame_cache": self.frame_cache,
             "decode": self.decode,
+            "step_cache": self.step_cache,
             "model": self.model,
             "traded": [],
         }

@@ -6,11 +6,9 @@ A folder in diffusers' format, unchanged: `model_index.json`, `transformer/`, `t
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Sequence
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -18,19 +16,21 @@ from torch import Tensor
 from videosvc.config.levers import refusal
 from videosvc.errors import ModelError
 from videosvc.families.base import Clip, Family, Jump, TextEmbeds
+from videosvc.families.block_levers import check_levers, pull_levers
 from videosvc.families.checks import model_hash, read_json, weight_files
-from videosvc.families.compiled_blocks import compile_blocks, compile_refusal
-from videosvc.families.decoder import CausalConvStream, DecoderStream, TiledStream, WanStream
+from videosvc.families.components import Components
+from videosvc.families.decoder import autoencoder_class
+from videosvc.families.decoders import Decoders
 from videosvc.families.far_clip import FarClip
 from videosvc.families.far_forward import FarForward
 from videosvc.families.far_together import Together
-from videosvc.families.int8_weights import TOLERANCE, quantize_blocks
 from videosvc.families.latent_spec import LatentSpec
+from videosvc.families.load_levers import NO_LEVERS, LoadLevers
 from videosvc.families.prompt_encoder import PromptEncoder
-from videosvc_kernels import Int4Codec, Int8Codec, NativeCodec, bfloat16_refusal, int8_refusal, use_onednn
+from videosvc_kernels import Int4Codec, Int8Codec, NativeCodec, use_onednn
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerFast
+    from videosvc.families.step_cache import StepCache
 
 
 class AnyFlowFAR(Family):
@@ -43,26 +43,17 @@ class AnyFlowFAR(Family):
         window_chunks: int | None,
         device: torch.device,
         dtype: torch.dtype,
-        weights: str = "native",
-        quantized: Path | None = None,
-        compiled: bool = False,
+        levers: LoadLevers = NO_LEVERS,
+        kept: Path | None = None,
     ) -> None:
-        """Loads `folder`. `weights`, `compiled`: the levers; `quantized`: a folder to keep quantised weights in.
+        """Loads `folder`. `kept`: a folder to keep quantised weights in.
 
         Raises ModelError naming the file that is missing, damaged or unfit, or the lever and why it cannot be.
         """
         from diffusers import AnyFlowFARTransformer3DModel
         from transformers import UMT5EncoderModel
 
-        line = refusal("anyflow_far", "weights", weights)
-        if line is None and weights == "bf16" and (reason := bfloat16_refusal(device)):
-            line = f"lever weights='bf16' cannot be: {reason}"
-        if line is None and weights == "int8" and (reason := int8_refusal(device)):
-            line = f"lever weights='int8' cannot be: {reason}"
-        if line is None and compiled and (reason := compile_refusal(device)):
-            line = f"lever compile=true cannot be: {reason}"
-        if line is not None:
-            raise ModelError(f"model {name!r}: {line}", param="levers")
+        check_levers(name, "anyflow_far", levers, device)
         self.name = name
         self.device = device
         self.dtype = dtype
@@ -75,16 +66,17 @@ class AnyFlowFAR(Family):
         ]
         self.model_hash = model_hash(folder, files)
         self.shift = float(read_json(name, folder, "scheduler/scheduler_config.json").get("shift", 1.0))
-        transformer = self._load(AnyFlowFARTransformer3DModel, folder / "transformer")
-        self._vae = self._load(self._autoencoder_class(folder), folder / "vae")
+        components = Components(name, folder, device, dtype)
+        transformer = components.load(AnyFlowFARTransformer3DModel, "transformer")
+        vae_class = autoencoder_class(name, read_json(name, folder, "vae/config.json").get("_class_name"))
+        self._vae = components.load(vae_class, "vae")
         if (device.type, dtype) == ("cpu", torch.float32):  # bfloat16 goes through oneDNN anyway, where it can
             use_onednn(self._vae)
-        self._prompts = PromptEncoder(
-            self._load_tokenizer(folder / "tokenizer"), self._load(UMT5EncoderModel, folder / "text_encoder")
-        )
+        self._prompts = PromptEncoder(components.tokenizer(), components.load(UMT5EncoderModel, "text_encoder"))
         self._forward = FarForward(transformer)
         self._together = Together(self._forward)
         self.spec = LatentSpec.of_anyflow(transformer.config, self._vae.config)
+        self._decoders = Decoders.of(components, self._vae, self.spec)
         statistics = torch.tensor([self._vae.config.latents_mean, self._vae.config.latents_std])
         self._mean, self._std = statistics[:, None, :, None, None, None].to(device, dtype)
         self._codecs = {
@@ -92,17 +84,8 @@ class AnyFlowFAR(Family):
             "int8": Int8Codec(),
             "int4": Int4Codec(transformer.config.attention_head_dim, device),
         }
-        if weights == "int8" and not quantize_blocks(transformer, self._trial, self.model_hash, quantized):
-            message = f"model {name!r}: lever weights='int8' cannot be: no layer stands it within {TOLERANCE:.0%}"
-            raise ModelError(message, param="levers")
-        self.weights = weights
-        self.compiled = compiled
-        if compiled:
-            try:
-                compile_blocks(transformer, self._warm_up)
-            except RuntimeError as error:  # of the compiler it may be many lines
-                reason = str(error).strip().splitlines()[0]
-                raise ModelError(f"model {name!r}: lever compile=true cannot be: {reason}", param="levers") from error
+        self.levers = levers
+        pull_levers(name, transformer, levers, self._trial, self._warm_up, self.model_hash, kept)
 
     def encode_text(self, prompt: str, negative_prompt: str | None) -> TextEmbeds:
         return self._prompts.encode(prompt, negative_prompt)
@@ -129,8 +112,10 @@ class AnyFlowFAR(Family):
         guidance_scale: float,
         frame_cache: str = "native",
         decode: str = "stream",
+        step_cache: StepCache | None = None,
     ) -> Clip:
-        for lever, value in (("frame_cache", frame_cache), ("decode", decode)):
+        cached = "none" if step_cache is None else step_cache.name
+        for lever, value in (("frame_cache", frame_cache), ("decode", decode), ("step_cache", cached)):
             if line := refusal("anyflow_far", lever, value):
                 raise ModelError(f"model {self.name!r}: {line}", param="levers")
         for side, pixels in (("width", width), ("height", height)):
@@ -138,7 +123,7 @@ class AnyFlowFAR(Family):
                 raise ValueError(f"{side}: {pixels} is not a multiple of {self.spec.grid}")
         return FarClip(
             self._together,
-            self._decoder_stream(tiled=decode == "tiled"),
+            self._decoders.open(decode),
             self._mean,
             self._std,
             text,
@@ -170,81 +155,3 @@ class AnyFlowFAR(Family):
         velocity = clip.denoise(first, 1.0, 0.5)
         clip.append(first - velocity)
         return torch.cat([velocity.flatten(), clip.denoise(second, 0.5, 0.0).flatten()])
-
-    def _decoder_stream(self, tiled: bool) -> DecoderStream:
-        from videosvc.families.causal_autoencoder import CausalConvAutoencoder
-
-        stream = CausalConvStream if isinstance(self._vae, CausalConvAutoencoder) else WanStream
-        if tiled:
-            spec = self.spec
-            return TiledStream(partial(stream, self._vae), spec.tile, spec.tile_overlap, spec.spatial)
-        return stream(self._vae)
-
-    def _autoencoder_class(self, folder: Path) -> Any:
-        kind = read_json(self.name, folder, "vae/config.json").get("_class_name")
-        if kind == "AutoencoderKLWan":
-            from diffusers import AutoencoderKLWan
-
-            return AutoencoderKLWan
-        if kind == "CausalConvAutoencoder":
-            from videosvc.families.causal_autoencoder import CausalConvAutoencoder
-
-            return CausalConvAutoencoder
-        raise ModelError(
-            f"model {self.name!r}: vae/config.json: _class_name {kind!r} is not one of "
-            "AutoencoderKLWan, CausalConvAutoencoder",
-            param="model",
-        )
-
-    def _load(self, component_class: Any, folder: Path) -> Any:
-        """One component, on the device, ready to infer. Weights that do not fill it exactly are an error."""
-        with self._blaming(folder.name), _no_progress_bar():
-            component, report = component_class.from_pretrained(
-                folder,
-                torch_dtype=self.dtype,
-                use_safetensors=True,
-                local_files_only=True,
-                output_loading_info=True,
-            )
-        unfilled = [*report["missing_keys"], *report["mismatched_keys"]]
-        if unfilled:
-            raise ModelError(
-                f"model {self.name!r}: {folder.name}: weights lack {unfilled[0]}"
-                + (f" and {len(unfilled) - 1} more" if len(unfilled) > 1 else ""),
-                param="model",
-            )
-        return component.to(self.device).eval().requires_grad_(False)
-
-    def _load_tokenizer(self, folder: Path) -> PreTrainedTokenizerFast:
-        from transformers import PreTrainedTokenizerFast
-
-        with self._blaming(folder.name):
-            tokenizer: PreTrainedTokenizerFast = PreTrainedTokenizerFast.from_pretrained(
-                folder, local_files_only=True
-            )
-        return tokenizer
-
-    @contextlib.contextmanager
-    def _blaming(self, component: str) -> Iterator[None]:
-        """What loaders raise on bad files comes in many types; here it becomes one line."""
-        try:
-            yield
-        except Exception as error:  # tokenizers raises no narrower one
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise ModelError(
-                f"model {self.name!r}: {component} cannot be loaded ({reason})", param="model"
-            ) from error
-
-
-@contextlib.contextmanager
-def _no_progress_bar() -> Iterator[None]:
-    """transformers draws one for every encoder it loads; ours is the only one a user should see."""
-    from transformers.utils import logging
-
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            logging.enable_progress_bar()

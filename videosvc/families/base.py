@@ -5,12 +5,17 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from videosvc.errors import ModelError
 from videosvc.families.latent_spec import LatentSpec
+from videosvc.families.load_levers import LoadLevers
+
+if TYPE_CHECKING:
+    from videosvc.families.step_cache import StepCache
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +36,7 @@ class Clip(ABC):
     def denoise(self, latents: Tensor, t: float, r: float) -> Tensor:
         """Mean velocity from time `t` to `r` (1 = noise, 0 = clean) of the chunk after those appended.
 
-        `latents`: `(1, C, T, h, w)` float32; the same shape and type out. Changes no state.
+        `latents`: `(1, C, T, h, w)` float32; the same shape and type out. Changes no state but a step cache's.
         """
 
     @abstractmethod
@@ -45,6 +50,9 @@ class Clip(ABC):
     @abstractmethod
     def preview(self, latents: Tensor) -> Tensor:
         """One frame `(H, W, 3)`, uint8, on the CPU, of what `decode` would give now. Changes no state."""
+
+    def close(self) -> None:  # noqa: B027, most have nothing to give up
+        """Gives up what it holds on the model. Called once, however the clip ended; nothing is asked of it after."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +72,9 @@ class Family(ABC):
     device: torch.device
     dtype: torch.dtype
     model_hash: str
-    weights: str  # the levers it was loaded with
-    compiled: bool
+    levers: LoadLevers  # that it was loaded with
     shift: float  # the noise schedule's shift the model was trained for
+    knows_jumps = True  # whether `denoise` reads `r`; else every step is an Euler step, also the one that lands
 
     @abstractmethod
     def encode_text(self, prompt: str, negative_prompt: str | None) -> TextEmbeds:
@@ -91,10 +99,12 @@ class Family(ABC):
         guidance_scale: float,
         frame_cache: str = "native",
         decode: str = "stream",
+        step_cache: StepCache | None = None,
     ) -> Clip:
         """Starts a clip of `width` x `height` pixels. `guidance_scale` > 1 needs `text.negative`.
 
-        `frame_cache`, `decode`: the levers; `full` is up to the caller, who decodes all latents in one call.
+        `frame_cache`, `decode`, `step_cache`: the levers; `full` is up to the caller, who decodes all latents in one
+        call.
         Raises ModelError if the family cannot take one.
         """
 

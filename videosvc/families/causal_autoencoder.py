@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 DecoderState = tuple[Tensor, ...]
 
-PIXEL_BLOCK = 4  # pixels are folded into channels in blocks of 4x4 before the first convolution
+MEMORY = 2  # latents before it that a latent's frames depend on: each memory block looks one back
 
 
 class ResidualBlock(nn.Module):
@@ -64,6 +64,7 @@ class CausalConvAutoencoder(ModelMixin, ConfigMixin):
 
     The attributes that diffusers' pipelines read from `AutoencoderKLWan` (`config.z_dim`, `config.latents_mean`,
     `config.latents_std`, `config.scale_factor_*`, `decode`) mean the same here, so a stock pipeline can use it.
+    With no `encoder_channels` it is a decoder alone.
     """
 
     @register_to_config
@@ -79,13 +80,17 @@ class CausalConvAutoencoder(ModelMixin, ConfigMixin):
         latents_std: Sequence[float] = (1.0,),
     ) -> None:
         super().__init__()
-        pixels = 3 * scale_factor_temporal * PIXEL_BLOCK**2
-        fine, coarse = encoder_channels
-        self.encoder_in = nn.Conv2d(pixels, fine, 3, padding=1)
-        self.encoder_fine = nn.Sequential(*[ResidualBlock(fine) for _ in range(blocks)])
-        self.encoder_down = nn.Conv2d(fine * 4, coarse, 1)
-        self.encoder_coarse = nn.Sequential(*[ResidualBlock(coarse) for _ in range(blocks)])
-        self.encoder_out = nn.Conv2d(coarse, z_dim, 1)
+        self._pixel_block = (
+            scale_factor_spatial // 2
+        )  # side of what is folded into channels before the first convolution
+        pixels = 3 * scale_factor_temporal * self._pixel_block**2
+        if encoder_channels:
+            fine, coarse = encoder_channels
+            self.encoder_in = nn.Conv2d(pixels, fine, 3, padding=1)
+            self.encoder_fine = nn.Sequential(*[ResidualBlock(fine) for _ in range(blocks)])
+            self.encoder_down = nn.Conv2d(fine * 4, coarse, 1)
+            self.encoder_coarse = nn.Sequential(*[ResidualBlock(coarse) for _ in range(blocks)])
+            self.encoder_out = nn.Conv2d(coarse, z_dim, 1)
 
         coarse, fine = decoder_channels
         self.decoder_in = nn.Conv2d(z_dim, coarse, 3, padding=1)
@@ -103,7 +108,7 @@ class CausalConvAutoencoder(ModelMixin, ConfigMixin):
         if frames % per_latent:
             raise ValueError(f"video: {frames} frames are not a multiple of {per_latent}")
         x = video.unflatten(2, (-1, per_latent)).permute(0, 2, 3, 1, 4, 5)  # (B, T, 4, 3, H, W)
-        x = F.pixel_unshuffle(x.flatten(2, 3).flatten(0, 1), PIXEL_BLOCK)
+        x = F.pixel_unshuffle(x.flatten(2, 3).flatten(0, 1), self._pixel_block)
         x = self.encoder_fine(self.encoder_in(x.contiguous(memory_format=torch.channels_last)))
         x = self.encoder_coarse(self.encoder_down(F.pixel_unshuffle(x, 2)))
         latents: Tensor = self.encoder_out(F.silu(x)).unflatten(0, (batch, -1))
@@ -120,7 +125,7 @@ class CausalConvAutoencoder(ModelMixin, ConfigMixin):
         x, coarse_after = self.memory_coarse(self.decoder_in(x), batch, coarse_before)
         x = F.pixel_shuffle(self.decoder_up(self.decoder_coarse(x)), 2)
         x, fine_after = self.memory_fine(x, batch, fine_before)
-        x = F.pixel_shuffle(self.decoder_out(F.silu(self.decoder_fine(x))), PIXEL_BLOCK)
+        x = F.pixel_shuffle(self.decoder_out(F.silu(self.decoder_fine(x))), self._pixel_block)
         x = x.unflatten(1, (-1, 3)).unflatten(0, (batch, -1))  # (B, T, 4, 3, H, W)
         return x.flatten(1, 2).transpose(1, 2), (coarse_after, fine_after)
 

@@ -14,6 +14,7 @@ WEIGHTS = {  # by kind of component: the names its weights may have
     "diffusers": ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.safetensors.index.json"),
     "transformers": ("model.safetensors", "model.safetensors.index.json"),
 }
+TINY_DECODER = "tiny_decoder"  # of a folder beside vae/, made by training.tiny_decoder
 HASH_SAMPLES = 64
 HASH_SAMPLE_BYTES = 64 * 1024
 
@@ -49,6 +50,15 @@ def weight_files(model: str, folder: Path, component: str, kind: str) -> list[Pa
     return [folder / component / name for name in names]
 
 
+def tiny_decoder_refusal(model: str, folder: Path) -> str | None:
+    """Why `decode = "tiny"` cannot be, in one line; None if it can. Raises ModelError if its decoder is damaged."""
+    if not (folder / TINY_DECODER).is_dir():
+        return f"lever decode='tiny' cannot be: model {model!r} has no folder {TINY_DECODER}"
+    weight_files(model, folder, TINY_DECODER, "diffusers")
+    read_json(model, folder, f"{TINY_DECODER}/config.json")
+    return None
+
+
 def _check_whole(model: str, folder: Path, relative: str) -> None:
     """A safetensors file says in its header how long it must be."""
     path = folder / relative
@@ -62,26 +72,24 @@ def _check_whole(model: str, folder: Path, relative: str) -> None:
                 raise ValueError(f"its header would have {header_bytes} bytes, the file has {size}")
             header = json.loads(file.read(header_bytes))
         needed = (
-            8
-            + header_bytes
-            + max((t["data_offsets"][1] for k, t in header.items() if k != "__metadata__"), default=0)
+            8 + header_bytes + max((t["data_offsets"][1] for k, t in header.items() if k != "__metadata__"), default=0)
         )
         if size != needed:
             raise ValueError(f"{size} bytes instead of {needed}")
     except (OSError, struct.error, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ModelError(
-            f"model {model!r}: {relative} is truncated or damaged ({error})", param="model"
-        ) from error
+        raise ModelError(f"model {model!r}: {relative} is truncated or damaged ({error})", param="model") from error
 
 
 def model_hash(folder: Path, files: list[Path]) -> str:
     """Tells weights from other weights: configuration files in full, and samples of each weight file.
 
     Reading all of a 14B checkpoint would take as long as loading it, and training changes every block of a
-    file.
+    file. A tiny decoder is not among them: no latent depends on it, and what was measured without it still holds.
     """
     digest = hashlib.sha256()
     for path in sorted([*folder.glob("*.json"), *folder.glob("*/*.json")]):
+        if path.parent.name == TINY_DECODER:
+            continue
         digest.update(str(path.relative_to(folder)).encode() + b"\0" + path.read_bytes())
     for path in sorted(files):
         size = path.stat().st_size

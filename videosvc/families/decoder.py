@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from videosvc.errors import ModelError
 from videosvc_kernels import blend, spans
 
 if TYPE_CHECKING:
@@ -67,19 +68,43 @@ class WanStream(DecoderStream):
 
 
 class CausalConvStream(DecoderStream):
-    """The bundled model's autoencoder: every latent gives four frames."""
+    """The bundled model's autoencoder, and tiny decoders: every latent gives four frames."""
 
-    def __init__(self, vae: CausalConvAutoencoder) -> None:
+    def __init__(self, vae: CausalConvAutoencoder, skipped: int = 0) -> None:
+        """`skipped`: frames at the clip's start that are not given out, if it stands in for a decoder without them."""
         self._vae = vae
+        self._skipped = skipped
         self._state: DecoderState | None = None
 
     def decode(self, z: Tensor) -> Tensor:
-        video, self._state = self._vae.decode_chunk(z, self._state)
-        return video.clamp(-1.0, 1.0)
+        video, state = self._video(z)
+        self._state = state
+        return video
 
     def peek(self, z: Tensor) -> Tensor:
-        video, _ = self._vae.decode_chunk(z[:, :, :1], self._state)
-        return video.clamp(-1.0, 1.0)
+        return self._video(z[:, :, :1])[0]
+
+    def _video(self, z: Tensor) -> tuple[Tensor, DecoderState]:
+        video, state = self._vae.decode_chunk(z, self._state)
+        return video[:, :, self._skipped if self._state is None else 0 :].clamp(-1.0, 1.0), state
+
+
+class GlancedStream(DecoderStream):
+    """Another decoder's frames; a tiny one's to peek at, which is given the latents before when it is asked."""
+
+    def __init__(self, stream: DecoderStream, tiny: CausalConvAutoencoder) -> None:
+        from videosvc.families.causal_autoencoder import MEMORY
+
+        self._stream, self._tiny, self._memory = stream, tiny, MEMORY
+        self._before: tuple[Tensor, ...] = ()
+
+    def decode(self, z: Tensor) -> Tensor:
+        self._before = (*self._before, *z.split(1, dim=2))[-self._memory :]
+        return self._stream.decode(z)
+
+    def peek(self, z: Tensor) -> Tensor:
+        video, _ = self._tiny.decode_chunk(torch.cat((*self._before, z[:, :, :1]), dim=2), None)
+        return video[:, :, -self._tiny.config.scale_factor_temporal :].clamp(-1.0, 1.0)
 
 
 class TiledStream(DecoderStream):
@@ -113,6 +138,27 @@ class TiledStream(DecoderStream):
             return blend(frames, self._seam, -1)
 
         return blend(map(strip, range(len(rows))), self._seam, -2)
+
+
+def open_stream(vae: Any) -> DecoderStream:
+    """A clip's way through `vae`, of a class that `autoencoder_class` knows."""
+    from videosvc.families.causal_autoencoder import CausalConvAutoencoder
+
+    return CausalConvStream(vae) if isinstance(vae, CausalConvAutoencoder) else WanStream(vae)
+
+
+def autoencoder_class(model: str, name: object) -> Any:
+    """By the `_class_name` of `vae/config.json`. Raises ModelError naming those that there are."""
+    from videosvc.families.causal_autoencoder import CausalConvAutoencoder
+
+    if name == "CausalConvAutoencoder":
+        return CausalConvAutoencoder
+    if name == "AutoencoderKLWan":
+        from diffusers import AutoencoderKLWan
+
+        return AutoencoderKLWan
+    known = "AutoencoderKLWan, CausalConvAutoencoder"
+    raise ModelError(f"model {model!r}: vae/config.json: _class_name {name!r} is not one of {known}", param="model")
 
 
 def to_frames(video: Tensor) -> Tensor:

@@ -117,9 +117,7 @@ class FarClip(Clip):
             coarse_before=chunk,
         )
 
-    def _encode(
-        self, latents: Tensor, first_frame: int, keep: Keep, coarse_before: int | None = None
-    ) -> None:
+    def _encode(self, latents: Tensor, first_frame: int, keep: Keep, coarse_before: int | None = None) -> None:
         """Runs a finished chunk through the blocks at t = r = 0; each layer's keys and values go to `keep`.
 
         `coarse_before`: encode coarsely, seeing that many of the oldest chunks.
@@ -131,8 +129,8 @@ class FarClip(Clip):
 
         self._forward.hidden(
             latents.expand(self.rows, -1, -1, -1, -1),
-            self._rotation_of(latents.shape, first_frame, coarse),
-            self._forward.time((0.0, 0.0)),
+            Rotation.of_rows(self.rows * [self._rotation_of(latents.shape, first_frame, coarse)]),
+            self._forward.time(*self.rows * [(0.0, 0.0)]),
             self.text,
             memory,
             coarse,

@@ -50,9 +50,7 @@ class FarForward:
         projected = self.model.condition_embedder.text_embedder(embeds.to(self.like.dtype))
         return tuple(text_key_value(block.attn2, projected) for block in self.model.blocks)
 
-    def rotation(
-        self, first_frame: int, frames: int, height: int, width: int, coarse: bool = False
-    ) -> Rotation:
+    def rotation(self, first_frame: int, frames: int, height: int, width: int, coarse: bool = False) -> Rotation:
         """Positions of `frames` latents `height` x `width` from latent frame `first_frame` of the clip on."""
         config = self.model.config
         patch = config.compressed_patch_size if coarse else config.patch_size

@@ -39,7 +39,7 @@ class Together:
         latents = torch.cat([jump.latents.expand(clip.rows, -1, -1, -1, -1) for clip, jump in jumps])
         times = [(jump.t, jump.r) for clip, jump in jumps for _ in range(clip.rows)]
         forward = self.forward
-        time = forward.time(*(times if len(set(times)) > 1 else times[:1]))
+        time = forward.time(*times)
         rotation = _rotation(clips, latents.shape)
         hidden = forward.hidden(latents, rotation, time, self._text_of(clips), _memory(clips, rows))
         velocities = forward.velocity(hidden, time, latents.shape).split(rows)
@@ -64,9 +64,7 @@ class Together:
 
 
 def _rotation(clips: Sequence[FarClip], shape: torch.Size) -> Rotation:
-    """One for all rows if all clips are at the same frame, else each row's own."""
-    if len({clip.next_frame for clip in clips}) == 1:
-        return clips[0].rotation(shape)
+    """Each row's own, also where they are the same: compiled blocks would be compiled once more for one of all rows."""
     return Rotation.of_rows([clip.rotation(shape) for clip in clips for _ in range(clip.rows)])
 
 

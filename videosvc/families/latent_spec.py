@@ -9,6 +9,7 @@ from typing import Any
 
 # What diffusers' AutoencoderKLWan takes where an older configuration does not say.
 WAN_SPATIAL, WAN_TEMPORAL = 8, 4
+MEASURED_LATENTS = 4  # by which clips of a model without chunks grow when a device is calibrated with them
 # By autoencoder: latents a side of a tile, and how many of them neighbours share.
 TILES: Mapping[str, tuple[int, int]] = MappingProxyType(
     {
@@ -38,6 +39,7 @@ class LatentSpec:
     grid: int  # width and height in pixels must be multiples of this
     tile: int = 32  # most latents a side that `decode = "tiled"` decodes at once
     tile_overlap: int = 8  # latents that neighbouring tiles share
+    whole: bool = False  # a clip is one chunk, whatever its length: every frame attends to every other
 
     def chunks(self, frames: int, from_picture: bool = False) -> tuple[int, ...]:
         """Latents of each chunk, enough to cover `frames`; what they decode to beyond that is trimmed.
@@ -48,6 +50,8 @@ class LatentSpec:
             left = max(1, -(-(frames - 1) // self.temporal))
         else:
             left = 1 + max(0, -(-(frames - self.first_frames) // self.temporal))
+        if self.whole:
+            return (left,)
         sizes: list[int] = []
         while left > 0:
             size = self.chunk if sizes or from_picture else self.first_chunk
@@ -57,12 +61,12 @@ class LatentSpec:
 
     @property
     def takes_picture(self) -> bool:
-        """Whether a picture can make the first chunk.
+        """Whether a picture can make the first chunk. Not where there is no chunk after it to be denoised.
 
         Where the first latent stands for one frame (Wan's autoencoder), the frames after it would have to be known as
         well if more latents than that were in the chunk; where all latents are alike, it is held still for them.
         """
-        return self.first_chunk == 1 or self.first_frames == self.temporal
+        return not self.whole and (self.first_chunk == 1 or self.first_frames == self.temporal)
 
     def frames_of(self, first_latent: int, latents: int) -> int:
         """Frames that `latents` latents from number `first_latent` of the clip on decode to."""
@@ -74,6 +78,28 @@ class LatentSpec:
         """Tiles along a side of `side` latents, and latents in all of them, as `videosvc_kernels.spans` lays them."""
         count = 1 if side <= self.tile else -(-(side - self.tile_overlap) // (self.tile - self.tile_overlap))
         return count, side + (count - 1) * self.tile_overlap
+
+    @staticmethod
+    def of(transformer: Mapping[str, Any], vae: Mapping[str, Any]) -> LatentSpec:
+        """From the two configurations of a folder of either family. Raises KeyError if one lacks what counts."""
+        bidirectional = transformer["_class_name"] == "WanTransformer3DModel"
+        return (LatentSpec.of_wan if bidirectional else LatentSpec.of_anyflow)(transformer, vae)
+
+    @staticmethod
+    def of_wan(transformer: Mapping[str, Any], vae: Mapping[str, Any]) -> LatentSpec:
+        """From the two configurations of a bidirectional Wan folder. Raises KeyError if one lacks what counts."""
+        spatial = vae.get("scale_factor_spatial") or WAN_SPATIAL
+        return LatentSpec(
+            channels=transformer["in_channels"],
+            spatial=spatial,
+            temporal=vae.get("scale_factor_temporal") or WAN_TEMPORAL,
+            first_frames=1,
+            first_chunk=1,
+            chunk=MEASURED_LATENTS,
+            short_last_chunk=True,
+            grid=spatial * transformer["patch_size"][1],
+            whole=True,
+        )
 
     @staticmethod
     def of_anyflow(transformer: Mapping[str, Any], vae: Mapping[str, Any]) -> LatentSpec:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import threading
 from collections import Counter
+from collections.abc import Callable
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -32,7 +33,14 @@ class PromptEncoder:
     The last texts are remembered: the same prompt with other seeds is common, and so is the same negative prompt.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerFast, encoder: UMT5EncoderModel) -> None:
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerFast,
+        encoder: UMT5EncoderModel,
+        put_away: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`put_away`: called after each text that was encoded."""
+        self._put_away = put_away
         self._tokenizer = tokenizer
         self._encoder = encoder
         self._embed = lru_cache(REMEMBERED)(self._encode)
@@ -70,7 +78,10 @@ class PromptEncoder:
         # roundings.
         padded = torch.tensor([tokens + [self._tokenizer.pad_token_id] * room], device=self._encoder.device)
         mask = torch.tensor([[1] * length + [0] * room], device=self._encoder.device)
-        hidden: Tensor = self._encoder(padded, mask).last_hidden_state
+        try:
+            hidden: Tensor = self._encoder(padded, mask).last_hidden_state
+        finally:
+            self._put_away()
         return F.pad(hidden[:, :length], (0, 0, 0, room))
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from videosvc.errors import ModelError
+from videosvc.families.load_levers import NO_LEVERS, LoadLevers
 
 if TYPE_CHECKING:
     from videosvc.config.models import ModelEntry
@@ -18,20 +19,32 @@ def load_family(
     entry: ModelEntry,
     device: torch.device,
     dtype: torch.dtype,
-    weights: str = "native",
-    quantized: Path | None = None,
-    compiled: bool = False,
+    levers: LoadLevers = NO_LEVERS,
+    kept: Path | None = None,
 ) -> Family:
-    """Loads `entry`'s checkpoint. `weights`, `compiled`: levers; `quantized`: a folder to keep quantised weights in.
+    """Loads `entry`'s checkpoint. `kept`: a folder to keep quantised weights in.
 
     Raises ModelError naming what is wrong with it, or why the lever cannot be.
     """
     if entry.family == "anyflow_far":
+        if entry.loading:
+            problem = f"{entry.loading}: family anyflow_far has its own attention, and all of it stays on the device"
+            raise ModelError(f"model {entry.name!r}: {problem}", param="model")
         from videosvc.families.anyflow_far import AnyFlowFAR  # here: it pulls in diffusers and transformers
 
-        return AnyFlowFAR(
-            entry.name, entry.folder(), entry.window_chunks, device, dtype, weights, quantized, compiled
+        return AnyFlowFAR(entry.name, entry.folder(), entry.window_chunks, device, dtype, levers, kept)
+    if entry.family == "wan":
+        from videosvc.families.wan import Wan
+
+        return Wan(
+            entry.name,
+            entry.folder(),
+            device,
+            dtype,
+            levers,
+            kept,
+            attention=entry.attention,
+            offload=entry.offload,
+            mag_ratios=entry.mag_ratios,
         )
-    raise ModelError(
-        f"model {entry.name!r}: family {entry.family!r} is not one of anyflow_far", param="model"
-    )
+    raise ModelError(f"model {entry.name!r}: family {entry.family!r} is not one of anyflow_far, wan", param="model")

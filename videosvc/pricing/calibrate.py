@@ -80,7 +80,7 @@ def calibrate(
         device=device_label(engine.family.device),
         model=entry.name,
         levers=levers_of(plan),
-        fingerprint=fingerprint_of(shape.model_hash),
+        fingerprint=fingerprint_of(shape.model_hash, entry.loading),
         measured_at=time.time(),
         seconds=seconds,
         cold_s=max(0.0, cold.total_s - fitted_s(cold.plan)),
@@ -113,8 +113,9 @@ def _grid(plan: Plan, entry: ModelEntry, shape: ModelShape) -> list[Plan]:
         for steps, chunks in zip(STEPS, CHUNKS, strict=True):
             frames = shape.spec.frames_of(0, shape.spec.first_chunk + (chunks - 1) * shape.spec.chunk)
             seconds = min(frames / entry.fps, entry.max_seconds)
-            # A step of any sampler is a forward, and only the flow map takes as few of them as these.
-            changed = replace(plan, steps=steps, sampler="flow_map", draft_threshold=None)
+            # A step of any sampler is a forward, and only the flow map takes as few of them as these (to a model
+            # without one they are Euler steps). What a step cache skips is not counted on.
+            changed = replace(plan, steps=steps, sampler="flow_map", draft_threshold=None, step_cache="none")
             plans.append(replace(changed, width=size.width, height=size.height, fps=entry.fps, seconds=seconds))
     return plans
 

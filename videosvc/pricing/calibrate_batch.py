@@ -28,10 +28,10 @@ def batch_shares(engine: Engine, entry: ModelEntry, plan: Plan) -> tuple[BatchSh
     """For every size of the model's list, with `plan`'s levers, in a second chunk.
 
     Every round runs each company once, so that a slow spell of the machine falls on all alike. A company that does not
-    fit the device's memory is left out, and so are larger ones. Nothing of compiled models, whose clips stay alone:
-    every company would have code of its own to wait for.
+    fit the device's memory is left out, and so are larger ones. Nothing of models whose clips are one chunk: they are
+    denoised one after the other.
     """
-    if plan.compile:
+    if engine.family.spec.whole:
         return ()
     return tuple(share for size in map(Size.parse, entry.sizes) for share in _shares(engine, plan, size))
 

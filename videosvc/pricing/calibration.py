@@ -66,10 +66,15 @@ def calibration_path(data_dir: Path, device_name: str, model: str, plan: Plan) -
 
 
 def levers_of(plan: Plan) -> str:
-    return f"{plan.weights}-{plan.frame_cache}-{plan.decode}" + ("-compiled" if plan.compile else "")
+    cached = "" if plan.step_cache == "none" else f"-{plan.step_cache}"
+    return f"{plan.weights}-{plan.frame_cache}-{plan.decode}" + ("-compiled" if plan.compile else "") + cached
 
 
-def fingerprint_of(model_hash: str) -> str:
-    """Changes with the model's weights, this package, the libraries that compute, and the number of CPUs."""
+def fingerprint_of(model_hash: str, loading: str = "") -> str:
+    """Changes with the model's weights, this package, the libraries that compute, and the number of CPUs.
+
+    `loading`: what models.toml says of how it is loaded, if anything (`ModelEntry.loading`).
+    """
     parts = [model_hash, __version__, *(version(library) for library in LIBRARIES), str(os.cpu_count())]
+    parts += [loading] if loading else []
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()

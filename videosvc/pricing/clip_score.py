@@ -27,7 +27,6 @@ class ClipScore:
     name: ScoreName = "clip"
     method = "CLIPScore (arXiv 2104.08718, eq. 1, w = 2.5), mean over 8 frames, at most 1"
     counts = False
-    compares = False
 
     def __init__(self, folder: Path, device: torch.device) -> None:
         """`folder`: a CLIPModel as transformers saves it, tokenizer included. Raises UserError (clip_model)."""

@@ -59,13 +59,17 @@ class Coefficients:
         )
 
 
-def guess(shape: ModelShape, device_name: str) -> Coefficients:
-    """A careful guess from the model's weights; `device_name` only tells a CPU, which is this one, from a GPU."""
+def guess(shape: ModelShape, device_name: str, decode: str) -> Coefficients:
+    """A careful guess from the model's weights.
+
+    `device_name` only tells a CPU, which is this one, from a GPU; `decode`: the lever.
+    """
     on_cpu = device_name.startswith("cpu")
     flops = CORE_FLOPS * (os.cpu_count() or 1) if on_cpu else GPU_FLOPS
     layer_s = CPU_LAYER_S if on_cpu else GPU_LAYER_S
     # A convolution's weights work on a grid between the latents' and the pixels'; most are near the latents'.
-    per_pixel = 2 * shape.vae_weights / shape.spec.spatial**2
+    weights = 2 * shape.tiny_decoder_weights if decode == "tiny" else shape.vae_weights  # of which half encode
+    per_pixel = 2 * weights / shape.spec.spatial**2
     return Coefficients(
         text=(FIXED_S + 2 * shape.text_weights * TEXT_TOKENS / flops,),
         denoise=(

@@ -87,7 +87,8 @@ class CostModel:
         log = load_speed_log(_log_path(path), fingerprint)
         slowness = log.slowness(time.time())
         if calibration is None:
-            return Fit(shape, guess(shape, self.device_name), slowness, GUESSED_SPREAD, GUESSED_COLD_S, False)
+            guessed = guess(shape, self.device_name, plan.decode)
+            return Fit(shape, guessed, slowness, GUESSED_SPREAD, GUESSED_COLD_S, False)
         spread = log.spread(calibration.residuals)
         return Fit(shape, calibration.coefficients, slowness, spread, calibration.cold_s, True, calibration.batch)
 
@@ -128,7 +129,7 @@ class CostModel:
         known = self._shapes.get(entry.name)
         if known is None or known[0] != entry:
             shape = read_shape(entry)
-            known = self._shapes[entry.name] = (entry, shape, fingerprint_of(shape.model_hash))
+            known = self._shapes[entry.name] = (entry, shape, fingerprint_of(shape.model_hash, entry.loading))
         return known[1], known[2]
 
 

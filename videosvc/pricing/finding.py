@@ -9,6 +9,8 @@ from decimal import Decimal
 from statistics import mean, stdev
 
 from videosvc.config.quality import Point, Spread
+from videosvc.config.size import Size
+from videosvc.errors import UserError
 from videosvc.pricing.rate import Rate
 from videosvc.pricing.setting import Setting
 
@@ -56,6 +58,34 @@ class Finding:
             price_usd=_rounded(float(self.price_usd), 6),  # two that differ in the fourth digit still do
             frontier=frontier,
         )
+
+    @staticmethod
+    def of_point(point: Point, fps: int) -> Finding:
+        """`fps`: where the point holds for every rate. Raises UserError (from) if it has no cost."""
+        if point.compute_s is None or point.price_usd is None:
+            message = (
+                f"from: its point {point.size}, {point.steps} steps of {point.sampler} has no compute_s or price_usd"
+            )
+            raise UserError(message, param="from")
+        spread = point.compute_s
+        return Finding(
+            Setting(
+                Size.parse(point.size), point.fps or fps, point.steps, point.sampler, point.weights, point.frame_cache,
+                point.draft_threshold,
+            ),
+            point.quality,
+            point.quality_error,
+            (spread.p20, spread.p50, spread.p80),
+            Decimal(repr(point.price_usd)),
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """Of a whole sweep."""
+
+    swept: tuple[Finding, ...]
+    references: tuple[Finding, ...]  # the last is what qualities are held against
 
 
 def standard_error(values: Sequence[float], counts: bool) -> float | None:

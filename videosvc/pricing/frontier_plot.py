@@ -12,9 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from videosvc.pricing.finding import Finding
+from videosvc.pricing.finding import Finding, Findings
 from videosvc.pricing.options import frontier
-from videosvc.pricing.tune import Findings
 
 WIDTH, HEIGHT, DPI = 10.0, 6.25, 100  # inches: 1000 x 625 pixels
 LINE = "#333333"
@@ -58,7 +57,7 @@ def _place(finding: Finding) -> tuple[float, float]:
 
 def _draw_swept(axes: Axes, swept: Sequence[Finding]) -> None:
     """Every setting, a colour for each size."""
-    sizes = sorted({finding.setting.size for finding in swept}, key=lambda size: (size.width * size.height, size))
+    sizes = sorted({finding.setting.size for finding in swept}, key=lambda size: (size.pixels, size))
     for number, size in enumerate(sizes):
         xs, ys = zip(*[_place(finding) for finding in swept if finding.setting.size == size], strict=True)
         colour = colormaps["viridis"](0.15 + 0.7 * number / max(1, len(sizes) - 1))

@@ -63,10 +63,10 @@ def _sizes(asked: Plan, entry: ModelEntry) -> list[_Rung]:
     """Those of the model's list that hold the asked size, that size, and those of the list that it holds."""
     here = Size(asked.width, asked.height)
     larger, smaller = [], []
-    for size in sorted(map(Size.parse, entry.sizes), key=lambda size: -size.width * size.height):
-        if size != here and size.width >= here.width and size.height >= here.height:
+    for size in sorted(map(Size.parse, entry.sizes), key=lambda size: -size.pixels):
+        if size != here and here.fits_in(size):
             larger.append(size)
-        elif size != here and size.width <= here.width and size.height <= here.height:
+        elif size != here and size.fits_in(here):
             smaller.append(size)
     return [
         _Rung({"width": size.width, "height": size.height}, size not in larger) for size in (*larger, here, *smaller)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -9,9 +10,9 @@ from decimal import Decimal
 from pathlib import Path
 
 from videosvc.config.devices import load_devices
-from videosvc.config.models import AUTO, load_models
+from videosvc.config.models import AUTO, ModelEntry, load_models
 from videosvc.config.presets import Preset, Tradable
-from videosvc.config.quality import load_quality
+from videosvc.config.quality import QualityTable, load_quality
 from videosvc.config.request import Request, Resolved, resolve_plan
 from videosvc.config.settings import Settings
 from videosvc.engine.plan import Plan
@@ -25,6 +26,8 @@ from videosvc.pricing.options import Option, Pricer, frontier, price_options
 from videosvc.pricing.quote import LIFETIME_S, Alternative, Quote, Trade
 from videosvc.pricing.rate import Rate
 from videosvc.pricing.savings import savings_of
+
+log = logging.getLogger(__name__)
 
 MOST_ALTERNATIVES = 6
 
@@ -48,6 +51,7 @@ class Planner:
         self._folder = folder
         self._settings = settings
         self._cold = cold
+        self._told: set[tuple[str, str]] = set()  # models whose table does not count, and their weights
 
     def quote(
         self,
@@ -89,15 +93,13 @@ class Planner:
             message = f"input_reference: model {entry.name!r} cannot start from a picture: {why}"
             raise ModelError(message, param="input_reference")
         pricer = Pricer(fit, rate, self._cold)
-        table = load_quality(self._folder, entry.name)
-        if table is not None and table.is_of_other_weights(fit.shape.model_hash):
-            table = None
+        table = self._table(entry, fit.shape.model_hash)
         options, measured = price_options(asked, entry, preset, table, pricer)
         limits = Limits.of(cap, preset, asked.seconds, fit.calibrated)
         waiting_s = wait_s(entry.name)
         within = _in_time(options, goal, waiting_s, fit.spread)
         if goal.min_quality is None:
-            chosen = _choose(within, asked, limits, cap.on_cap)
+            chosen = _choose(within, asked, limits, cap)
         else:
             chosen = _cheapest(within, asked, limits, cap.on_cap, goal.min_quality, measured)
         baseline_s, savings = savings_of(asked, chosen.plan, entry, self._folder, self.cost_model, fit, self._cold)
@@ -121,6 +123,17 @@ class Planner:
             alternatives=_alternatives(options, chosen),
         )
 
+    def _table(self, entry: ModelEntry, model_hash: str) -> QualityTable | None:
+        """None if the model was not measured, or, which is logged once, other weights of it were."""
+        table = load_quality(self._folder, entry.name)
+        if table is None or not table.is_of_other_weights(model_hash):
+            return table
+        if (entry.name, model_hash) not in self._told:
+            self._told.add((entry.name, model_hash))
+            says = "quality/%s.json was measured on other weights of the model and does not count; run `videosvc tune`"
+            log.warning(says, entry.name)
+        return None
+
     def rate(self, preset: Preset, tier: str) -> Rate:
         """Raises UserError (tier), ConfigError if devices.toml has no price for the device."""
         tiers = dict(self._settings.tier_prices)
@@ -141,12 +154,22 @@ class Planner:
         )
 
 
-def _choose(options: Sequence[Option], asked: Plan, limits: Limits, on_cap: OnCap) -> Option:
-    """What was asked for if it fits, else the best that does. Raises CapTooLow."""
-    allowed = _allowed(options, asked, on_cap)
-    # At equal quality the cheaper one; between equals the one that trades in the preset's order, which comes first.
-    best_first = sorted(allowed, key=lambda option: (option.plan != asked, -option.quality, option.price_usd))
-    for option in best_first:
+def _choose(options: Sequence[Option], asked: Plan, limits: Limits, cap: Cap) -> Option:
+    """The best that fits; without a cap of the caller's what was asked for, if it does. Raises CapTooLow.
+
+    What was asked for need not be the best: a model may be worse at a size than at a smaller one. Under a cap the best
+    is taken all the same, else a higher cap could give a worse plan.
+    """
+    allowed = _allowed(options, asked, cap.on_cap)
+    capped = cap.max_cost_usd is not None or cap.max_compute_s is not None
+
+    def rank(option: Option) -> tuple[bool, float, bool, Decimal]:
+        is_asked = option.plan == asked
+        return capped or not is_asked, -option.quality, not is_asked, option.price_usd
+
+    # At equal quality what was asked for, then the cheaper one; between equals the one that trades in the preset's
+    # order, which comes first.
+    for option in sorted(allowed, key=rank):
         if limits.allow(option):
             return option
     raise limits.refusal(allowed)

@@ -10,6 +10,18 @@ from videosvc.config.presets import About, Cap, Levers, Preset, Quality
 from videosvc.errors import UserError
 from videosvc.pricing.finding import Finding
 
+# By section or section and key: what stands beside it, or above it.
+BESIDE = {
+    "quality": "what is asked for",
+    "levers": "what saves compute; `videosvc models check` says which values a model takes",
+    "cap.trade": "in this order; never the length",
+}
+ABOVE = {
+    "cap": "A preset's own limits count once `videosvc calibrate` has measured the device: a guess refuses nobody."
+}
+
+SAID = ("weights", "frame_cache", "decode")  # levers that a file names even where they are not pulled
+
 ROOM = 2.0  # how much more than was measured a preset's own limit lets a clip take, at least
 
 
@@ -50,10 +62,21 @@ def preset_toml(preset: Preset) -> str:
     """What `load_preset_file` reads as `preset`."""
     sections = []
     for section, values in preset.model_dump(mode="json", exclude_none=True).items():
-        # JSON's strings, numbers, booleans and lists are TOML's too.
-        lines = [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in values.items()]
-        sections.append("\n".join([f"[{section}]", *lines]))
+        if section == "cap" and preset.cap == Cap():
+            continue
+        above = [f"# {ABOVE[section]}"] if section in ABOVE else []
+        lines = [_beside(f"[{section}]", section)]
+        for key, value in values.items():
+            if section == "levers" and key not in SAID and value == Levers.model_fields[key].default:
+                continue
+            # JSON's strings, numbers, booleans and lists are TOML's too.
+            lines.append(_beside(f"{key} = {json.dumps(value, ensure_ascii=False)}", f"{section}.{key}"))
+        sections.append("\n".join([*above, *lines]))
     return "\n\n".join(sections) + "\n"
+
+
+def _beside(line: str, place: str) -> str:
+    return f"{line:<24} # {BESIDE[place]}" if place in BESIDE else line
 
 
 def _raised(limit: float | None, measured: float) -> float | None:

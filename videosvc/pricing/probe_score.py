@@ -24,7 +24,6 @@ class ProbeScore:
     name: ScoreName = "probe"
     method: str = "share of clips in which the probe reads all of background, colour, shape and motion as asked for"
     counts: bool = True
-    compares: bool = False
 
     def judge(self, number: int, prompt: str, references: Mapping[Size, Frames]) -> Judge:
         from training.toyworld.probe import read

@@ -45,8 +45,8 @@ def resized(pixels: NDArray[np.uint8], size: Size) -> NDArray[np.uint8]:
 
 @dataclass(frozen=True, slots=True)
 class ReferenceScore:
-    """Structural similarity to the reference of the clip's own size, times what the largest reference keeps of itself
-    when it is shrunk to that size and enlarged again.
+    """Structural similarity to the reference of the clip's own size, times what the last reference, against which all
+    are held, keeps of itself when it is brought to that size and back.
 
     The same seed is other noise at another size, and so another clip: pixels of two sizes cannot be compared.
     """
@@ -54,14 +54,13 @@ class ReferenceScore:
     name: ScoreName = "reference"
     method: str = (
         "SSIM (Wang et al. 2004, eq. 13) to the reference clip of the same prompt, seed and size, "
-        "times SSIM of the largest reference clip to itself shrunk to that size and enlarged again; 0 if below"
+        "times SSIM of the reference preset's clip to itself brought to that size and back; 0 if below"
     )
     counts: bool = False
-    compares: bool = True
 
     def judge(self, number: int, prompt: str, references: Mapping[Size, Frames]) -> Judge:
-        largest = max(references.values(), key=lambda frames: frames.pixels[0].size)
-        kept = {size: _kept(largest, size) for size in references}
+        *_, held = references.values()
+        kept = {size: _kept(held, size) for size in references}
 
         def quality(clip: Frames) -> float:
             reference = references[clip.size]
@@ -72,6 +71,6 @@ class ReferenceScore:
         return quality
 
 
-def _kept(largest: Frames, size: Size) -> float:
-    there_and_back = resized(resized(largest.pixels, size), largest.size)
-    return max(0.0, ssim(there_and_back, largest.pixels))
+def _kept(held: Frames, size: Size) -> float:
+    there_and_back = resized(resized(held.pixels, size), held.size)
+    return max(0.0, ssim(there_and_back, held.pixels))

@@ -13,7 +13,7 @@ from videosvc.pricing.cost_model import CostModel, Fit
 from videosvc.pricing.quote import Saving
 
 REFERENCE = "reference"  # the preset's name
-LEVERS = ("weights", "frame_cache", "decode", "compile")
+LEVERS = ("weights", "frame_cache", "decode", "compile", "step_cache")
 # In the order they are credited. Levers go together: only whole sets of them are measured.
 GROUPS = (LEVERS, ("steps", "sampler"), ("width", "height"), ("fps",))
 

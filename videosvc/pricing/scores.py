@@ -36,12 +36,10 @@ class Score(Protocol):
     def counts(self) -> bool:
         """Whether a clip is either right, 1, or wrong, 0."""
 
-    @property
-    def compares(self) -> bool:
-        """Whether a clip is held against the reference of its size; else only the largest one is made."""
-
     def judge(self, number: int, prompt: str, references: Mapping[Size, Frames]) -> Judge:
-        """For clips of `prompt`, the `number`th from 0. `references`: of the same prompt and seed, by size."""
+        """For clips of `prompt`, the `number`th from 0. `references`: of the same prompt and seed, by size; the last is
+        what all are held against.
+        """
 
 
 def choose_score(asked: str | None, entry: ModelEntry, prompts: Path | None, clip_model: Path | None) -> ScoreName:

@@ -103,9 +103,15 @@ class Grid:
             if place[3] != "draft" or place[2] % 2 == 0
         )
 
-    def references(self, steps: int, sampler: str) -> tuple[Setting, ...]:
-        """Many steps and nothing that saves compute, at each size, the largest last, and the highest rate."""
-        sizes = sorted(self.sizes, key=lambda size: (size.width * size.height, size))
+    def references(self, preset: Preset, entry: ModelEntry) -> tuple[Setting, ...]:
+        """As `preset` makes clips, but with no lever pulled and at the highest rate; at each size, its own last.
+
+        The largest of the grid is last, if the model cannot make that one.
+        """
+        own = Size.parse(preset.quality.size)
+        last = own if entry.size_problem(own) is None else max(self.sizes, key=lambda size: (size.pixels, size))
+        sizes = (*(size for size in self.sizes if size != last), last)
+        steps, sampler = preset.quality.steps, preset.quality.sampler
         return tuple(Setting(size, max(self.rates), steps, sampler, "native", "native") for size in sizes)
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from videosvc.config.models import ModelEntry
 from videosvc.errors import ModelError
-from videosvc.families.checks import model_hash, read_json, weight_files
+from videosvc.families.checks import TINY_DECODER, WEIGHTS, model_hash, read_json, weight_files
 from videosvc.families.latent_spec import LatentSpec
 
 STORED_BYTES = 2  # a weight as published checkpoints store it; where it is 4, the guess is careful
@@ -24,6 +24,7 @@ class ModelShape:
     transformer_weights: int
     text_weights: int
     vae_weights: int
+    tiny_decoder_weights: int  # 0: there is none
 
 
 def read_shape(entry: ModelEntry) -> ModelShape:
@@ -36,9 +37,10 @@ def read_shape(entry: ModelEntry) -> ModelShape:
         for component, kind in (("transformer", "diffusers"), ("vae", "diffusers"), ("text_encoder", "transformers"))
     }
     weights = {name: sum(file.stat().st_size for file in found) // STORED_BYTES for name, found in files.items()}
+    tiny = folder / TINY_DECODER / WEIGHTS["diffusers"][0]
     try:
         return ModelShape(
-            spec=LatentSpec.of_anyflow(transformer, vae),
+            spec=LatentSpec.of(transformer, vae),
             window_chunks=entry.window_chunks,
             model_hash=model_hash(folder, [file for found in files.values() for file in found]),
             layers=transformer["num_layers"],
@@ -46,6 +48,7 @@ def read_shape(entry: ModelEntry) -> ModelShape:
             transformer_weights=weights["transformer"],
             text_weights=weights["text_encoder"],
             vae_weights=weights["vae"],
+            tiny_decoder_weights=tiny.stat().st_size // STORED_BYTES if tiny.exists() else 0,
         )
     except (KeyError, TypeError, ValueError) as error:
         message = f"model {entry.name!r}: its configuration lacks what a price needs ({error})"

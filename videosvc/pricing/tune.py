@@ -13,16 +13,10 @@ from videosvc.engine.events import Done
 from videosvc.engine.generate import Engine
 from videosvc.engine.plan import Plan
 from videosvc.pricing.clip_frames import Frames, read_frames
-from videosvc.pricing.finding import Finding
+from videosvc.pricing.finding import Finding, Findings
 from videosvc.pricing.rate import Rate
 from videosvc.pricing.scores import Score
 from videosvc.pricing.setting import Setting
-
-
-@dataclass(frozen=True, slots=True)
-class Findings:
-    swept: tuple[Finding, ...]
-    references: tuple[Finding, ...]  # the last is what qualities are held against
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,13 +36,12 @@ class Tuner:
         prompts: Sequence[str],
         on_progress: Callable[[float], None] = lambda share: None,
     ) -> Findings:
-        """A clip of each prompt in each setting. `references`: many steps at each size, the largest last.
+        """A clip of each prompt in each setting. `references`: many steps at each size; the last is what
+        qualities are held against.
 
         For one prompt after the other all settings take their turn, in random order, so that a slow spell of the
         machine falls on all alike. `on_progress` is told the share that is done. Raises what `Engine.run` raises.
         """
-        if not self.score.compares:
-            references = references[-1:]
         everything = list(dict.fromkeys([*references, *settings]))
         rest = everything[len(references) :]
         qualities: dict[Setting, list[float]] = {setting: [] for setting in everything}

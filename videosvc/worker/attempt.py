@@ -25,9 +25,9 @@ from videosvc_queue.job import Job
 log = logging.getLogger(__name__)
 
 PREVIEW_S = 0.5  # between two previews, at least
-PREVIEW_SHARE = 0.005  # of the time: at 128x128 one was seen to take as long as a step
-PROGRESS_S = 0.1  # between two words of progress, at least: at steps of 30 ms one each took 3 % of the time
-BEAT_S = 0.5  # between two rows written; cancelling is read at every step
+PREVIEW_SHARE = 0.0025  # of the time: at 128x128 one was seen to take as long as a step
+PROGRESS_S = 0.25  # between two words of progress, but for chunks: at steps of 30 ms one each took 3 % of the time
+BEAT_S = 1.0  # between two rows written; cancelling is read at every step
 STEP_S = 15.0  # of compute between two checkpoints at steps
 CHUNK_S = 2.0  # the same at chunks: a file is synced in 10 ms, and workers are seldom lost
 ENDING_S = 1.0  # after the last step: previews of the file, and storing it
@@ -108,7 +108,7 @@ class Attempt:
                 self._newest = event.checkpoint
                 self._further = self._percent(event) > self._job.progress
                 self._steps = (event.step, event.steps)
-                if event.step == event.steps or time.monotonic() - self._told_at >= PROGRESS_S:
+                if time.monotonic() - self._told_at >= PROGRESS_S:
                     self._publish_progress(event)
                 self._publish_preview(event)
             case ChunkDone():

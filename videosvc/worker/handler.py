@@ -75,7 +75,7 @@ class VideoHandler:
 
         Raises ModelError if the model cannot be loaded, GenerationError if it cannot run.
         """
-        engine = self._models.get(load_model(self._config.folder, plan.model), plan.weights, plan.compile)
+        engine = self._models.get(load_model(self._config.folder, plan.model), plan.loading)
         with tempfile.TemporaryDirectory(prefix="videosvc-") as work:
             for _ in engine.run(plan, Path(work, "video.mp4")):
                 pass
@@ -88,7 +88,7 @@ class VideoHandler:
             if any(_shape(other) != _shape(plan) for other in others):
                 return False
             entry = load_model(self._config.folder, plan.model)
-            return self._models.has(entry, plan.weights, plan.compile) and len(running) < self._costs.most_clips(
+            return self._models.has(entry, plan.loading) and len(running) < self._costs.most_clips(
                 plan, entry, self.most
             )
         except (UserError, KeyError, TypeError, ValueError):  # it runs alone then, and says what is wrong with it
@@ -124,8 +124,8 @@ class VideoHandler:
         plan, limit_s = quote.plan, quote.max_compute_s
         self._config.refresh()  # an edit counts from the next job on
         entry = load_model(self._config.folder, plan.model)
-        cold = not self._models.is_warm(plan.model, plan.weights, plan.compile)
-        engine = self._models.get(entry, plan.weights, plan.compile)
+        cold = not self._models.is_warm(plan.model, plan.loading)
+        engine = self._models.get(entry, plan.loading)
         cap = None if limit_s is None else self._costs.compute_cap(plan, entry, limit_s, cold)
         attempt = Attempt(job, context, quote, engine, self._checkpoints, self._picture(job))
         energy = EnergyMeter(engine.family.device)
@@ -136,14 +136,20 @@ class VideoHandler:
             except Cancelled:
                 return _billed(Status.CANCELLED, quote, attempt.receipt(), energy.read(), attempt.lost_s)
             except ComputeCapExceeded as error:
-                ended = _billed(Status.FAILED, quote, attempt.receipt(), energy.read(), attempt.lost_s)
-                return replace(ended, error_code=error.code, error_message=str(error))
+                ended = _billed(Status.FAILED, quote, error.kept or attempt.receipt(), energy.read(), attempt.lost_s)
+                ended = replace(ended, error_code=error.code, error_message=str(error))
+                if error.kept is None:
+                    return ended
+                return self._with_files(ended, self._keep(job, context, video, attempt.previews))
             # A counter that others had their part in says nothing of this job's.
             used = None if receipt.shared_s else energy.read()
             saved_s = self._costs.batch_saved_s(plan, entry, receipt)
             ended = _billed(Status.COMPLETED, quote, receipt, used, attempt.lost_s, saved_s)
             artifacts = self._keep(job, context, video, attempt.previews)
         self._learn(plan, entry, receipt, cold)
+        return self._with_files(ended, artifacts)
+
+    def _with_files(self, ended: Outcome, artifacts: dict[str, Any]) -> Outcome:
         expires_at = time.time() + self._retention_s
         return replace(ended, result={"artifacts": artifacts, **ended.result}, expires_at=expires_at)
 
@@ -172,7 +178,7 @@ class VideoHandler:
 
 def _shape(plan: Plan) -> tuple[object, ...]:
     """What clips must have in common to be denoised in one batch."""
-    return plan.model, plan.weights, plan.compile, plan.size
+    return plan.model, plan.loading, plan.size
 
 
 def _billed(

@@ -5,6 +5,7 @@ torch is not imported here: the process that talks to Redis stays small, and onl
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import socket
@@ -13,15 +14,19 @@ from multiprocessing import get_context
 from pathlib import Path
 
 from videosvc.config.models import load_models
+from videosvc.config.presets import load_presets
 from videosvc.config.reload import LiveConfig, live_config
 from videosvc.config.request import Request, resolve_plan
 from videosvc.config.settings import Settings
 from videosvc.engine.loading import device_name
-from videosvc.errors import ConfigError
+from videosvc.engine.plan import Plan
+from videosvc.errors import ConfigError, GenerationError, ModelError, UserError
 from videosvc.worker.cpu_share import share_cpu
 from videosvc_queue.runner import Handler
 from videosvc_queue.store import Store
 from videosvc_queue.worker_process import WorkerOptions, worker_main
+
+log = logging.getLogger(__name__)
 
 MAX_MODELS = 2  # kept loaded at once; on a device where two do not fit, one is given up for the other
 WARM_UP_S = 0.5  # of the clip that warms up
@@ -54,7 +59,11 @@ def run_worker(settings: Settings, folder: Path) -> int:
 
 
 def make_handler(settings: Settings, config: LiveConfig, named: str) -> Handler:
-    """Called in the process that computes; the default model is loaded, and warm, when it returns. Raises UserError."""
+    """Called in the process that computes. Raises UserError.
+
+    When it returns, the default model is loaded, and warm, and so it is with the compiled levers of other presets: jobs
+    are not taken before, so that no job's steps share the device with a compiler.
+    """
     if named == "cpu":
         share_cpu()
     from videosvc.artifacts.store import ArtifactStore
@@ -72,13 +81,37 @@ def make_handler(settings: Settings, config: LiveConfig, named: str) -> Handler:
         settings.retention_s,
         settings.max_batch,
     )
-    plan = resolve_plan(Request("a red ball", seconds=WARM_UP_S, seed=0), config.folder, settings).plan
+    default, *others = warm_up_plans(config.folder, settings)
     # Jobs come in threads of their own. OpenMP's threads stay with the thread that had them first, until it ends: were
     # there any for this one, there would be more than cores, and OpenMP lets them sleep at every barrier then.
     with ThreadPoolExecutor(1) as thread:
-        thread.submit(handler.warm_up, plan).result()
-    logging.getLogger(__name__).info("ready on %s", named)
+        for plan in others:
+            try:
+                thread.submit(handler.warm_up, plan).result()
+            except (ModelError, GenerationError, RuntimeError) as error:  # its jobs will hear of it
+                log.warning("a preset's model is not warm: %s", error)
+        thread.submit(handler.warm_up, default).result()  # last: it is the one to stay, where not all can
+    log.info("ready on %s", named)
     return handler
+
+
+def warm_up_plans(folder: Path, settings: Settings) -> list[Plan]:
+    """Short clips: the default preset's, and one for each set of levers to compile the default model with.
+
+    No more than are kept loaded. Raises UserError if the default preset or model is none.
+    """
+
+    def plan_of(preset: str | None) -> Plan:
+        return resolve_plan(Request("a red ball", preset=preset, seconds=WARM_UP_S, seed=0), folder, settings).plan
+
+    default = plan_of(None)
+    plans = {default.loading: default}
+    for name, preset in load_presets(folder).items():
+        if preset.levers.compile:
+            with contextlib.suppress(UserError):  # it is of another model
+                plan = plan_of(name)
+                plans.setdefault(plan.loading, plan)
+    return list(plans.values())[:MAX_MODELS]
 
 
 def figures() -> dict[str, int]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from videosvc.engine.loading import open_engine
+from videosvc.families.load_levers import NO_LEVERS, LoadLevers
 from videosvc.worker.memory import free_memory, is_out_of_memory
 
 if TYPE_CHECKING:
@@ -18,41 +19,41 @@ if TYPE_CHECKING:
 class WarmModels:
     """Engines on one device, by model and levers; the least recently used one makes room. Threads may share it."""
 
-    def __init__(self, device: str, max_models: int, quantized: Path | None = None) -> None:
-        """`device`: auto, cpu, cuda:N; `quantized`: a folder to keep quantised weights in."""
+    def __init__(self, device: str, max_models: int, kept: Path | None = None) -> None:
+        """`device`: auto, cpu, cuda:N; `kept`: a folder to keep quantised weights and compiled code in."""
         self._device = device
         self._max_models = max_models
-        self._quantized = quantized
-        self._engines: OrderedDict[tuple[str, str, bool], tuple[ModelEntry, Engine]] = OrderedDict()
+        self._kept = kept
+        self._engines: OrderedDict[tuple[str, LoadLevers], tuple[ModelEntry, Engine]] = OrderedDict()
         self._loading = threading.Lock()
 
     @property
     def names(self) -> tuple[str, ...]:
         """Of the loaded models, least recently used first."""
-        return tuple(name for name, *_ in self._engines)
+        return tuple(name for name, _ in self._engines)
 
-    def is_warm(self, model: str, weights: str, compiled: bool = False) -> bool:
+    def is_warm(self, model: str, levers: LoadLevers) -> bool:
         """Whether `get` would find it loaded, if its entry is the same still."""
-        return (model, weights, compiled) in self._engines
+        return (model, levers) in self._engines
 
-    def has(self, entry: ModelEntry, weights: str, compiled: bool = False) -> bool:
+    def has(self, entry: ModelEntry, levers: LoadLevers) -> bool:
         """Whether `get` would find it loaded."""
-        known = self._engines.get((entry.name, weights, compiled))
+        known = self._engines.get((entry.name, levers))
         return known is not None and known[0] == entry
 
-    def get(self, entry: ModelEntry, weights: str = "native", compiled: bool = False) -> Engine:
+    def get(self, entry: ModelEntry, levers: LoadLevers = NO_LEVERS) -> Engine:
         """The model's engine, loaded if it is not yet, or if its entry in models.toml is another one since.
 
         Raises ModelError if its files are missing or damaged, or the lever cannot be; whatever the device raises when
         it has too little memory.
         """
-        key = (entry.name, weights, compiled)
+        key = (entry.name, levers)
         with self._loading:
-            if not self.has(entry, weights, compiled):
+            if not self.has(entry, levers):
                 self._engines.pop(key, None)  # its memory is free before the new one is loaded
                 while len(self._engines) >= self._max_models:
                     self._engines.popitem(last=False)
-                self._engines[key] = (entry, self._load(entry, weights, compiled))
+                self._engines[key] = (entry, self._load(entry, levers))
             self._engines.move_to_end(key)
             return self._engines[key][1]
 
@@ -61,11 +62,11 @@ class WarmModels:
         self._engines.clear()
         free_memory()
 
-    def _load(self, entry: ModelEntry, weights: str, compiled: bool) -> Engine:
+    def _load(self, entry: ModelEntry, levers: LoadLevers) -> Engine:
         try:
-            return open_engine(entry, self._device, weights, self._quantized, compiled)
+            return open_engine(entry, self._device, levers, self._kept)
         except Exception as error:
             if not (self._engines and is_out_of_memory(error)):
                 raise
         self.clear()  # alone, it may fit
-        return open_engine(entry, self._device, weights, self._quantized, compiled)
+        return open_engine(entry, self._device, levers, self._kept)

@@ -1,0 +1,46 @@
+"""Which kernel a model's attention runs on, chosen model by model through diffusers' dispatcher."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+import torch
+
+from videosvc.errors import ModelError
+
+# By the name in models.toml: diffusers' name, and whether it has no kernel for a CPU. Those that it would fetch from a
+# hub while loading are not here.
+BACKENDS: Mapping[str, tuple[str, bool]] = MappingProxyType(
+    {
+        "native": ("native", False),  # torch picks
+        "math": ("_native_math", False),  # products and a softmax, nothing fused: to compare with
+        "cudnn": ("_native_cudnn", True),
+        "flash": ("flash", True),
+        "sage": ("sage", True),  # int8 products: its clips differ a little
+        "xformers": ("xformers", True),
+    }
+)
+
+
+def set_attention(model: str, transformer: Any, name: str, device: torch.device) -> None:
+    """Makes this transformer, and no other of the process, attend by backend `name`.
+
+    Raises ModelError if the device cannot run it, or its package is missing.
+    """
+    from diffusers.models.attention_dispatch import AttentionBackendName, attention_backend
+
+    backend, needs_gpu = BACKENDS[name]
+    if needs_gpu and device.type != "cuda":
+        raise ModelError(
+            f"model {model!r}: attention = {name!r} needs a GPU, and this is a {device.type}", param="model"
+        )
+    try:
+        # diffusers sets the backend on the model's processors, which is wanted, and as the whole process's default,
+        # which the surrounding context puts back.
+        with attention_backend(AttentionBackendName.NATIVE):
+            transformer.set_attention_backend(backend)
+    except (RuntimeError, ImportError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ModelError(f"model {model!r}: attention = {name!r} cannot be: {reason}", param="model") from error
