@@ -24,13 +24,13 @@ from videosvc.bench.measure import Measure
 from videosvc.config.models import ModelEntry, load_model
 from videosvc.config.request import Request, resolve_plan
 from videosvc.config.settings import Settings, config_dir, load_settings
+from videosvc.engine.budget import ComputeCapExceeded
 from videosvc.engine.costs import ComputeCap
 from videosvc.engine.events import Done
 from videosvc.engine.generate import Engine
 from videosvc.engine.loading import open_engine
 from videosvc.engine.meter import ComputeReceipt, device_label
 from videosvc.engine.plan import Plan
-from videosvc.errors import ComputeCapExceeded
 from videosvc.pricing.calibrate import calibrate
 from videosvc.pricing.calibration import calibration_path
 from videosvc.pricing.cost_model import CostModel

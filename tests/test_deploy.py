@@ -146,6 +146,21 @@ def test_a_worker_outlives_its_drain() -> None:
     assert f"docker stop -t {period.removesuffix('s')}" in (ROOT / "Dockerfile").read_text()
 
 
+@pytest.mark.parametrize("gpus", [1, 2, 4, 8])
+def test_a_worker_for_each_gpu(gpus: int) -> None:
+    """`gpus-N` starts N of them, each shown a GPU of its own; without a profile it is one."""
+    text = (ROOT / "deploy" / "compose.yaml").read_text()
+    assert gpus == 1 or f"gpus-{gpus}" in text.partition("name:")[0], "how to start so many is said above"
+    shown = []
+    for name, service in OURS.items():
+        if name.startswith("worker-gpu") and f"gpus-{gpus}" in service.get("profiles", [f"gpus-{gpus}"]):
+            (device,) = service["deploy"]["resources"]["reservations"]["devices"]
+            assert name == f"worker-gpu{device['device_ids'][0]}" and device["capabilities"] == ["gpu"]
+            assert service["command"][-1] == "cuda:0", "a container numbers what it is shown from 0"
+            shown += device["device_ids"]
+    assert sorted(shown) == [str(number) for number in range(gpus)]
+
+
 def test_nothing_ties_threads_to_cores() -> None:
     """Such a variable counts as the user's wish, in videosvc.worker.cpu_share too."""
     assert not [rest for word, rest in instructions() if word in ("ENV", "ARG") and "OMP_" in rest]

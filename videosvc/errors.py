@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from videosvc.engine.meter import ComputeReceipt
 
 
 class UserError(Exception):
@@ -53,17 +49,3 @@ class CapTooLow(UserError):
     def __init__(self, message: str, param: str, cheapest_usd: Decimal) -> None:
         super().__init__(message, param, exit_code=3)
         self.cheapest_usd = cheapest_usd
-
-
-class ComputeCapExceeded(GenerationError):
-    """The cap came too near for even the shortest way to the end. What was spent is below it.
-
-    `kept`: the receipt of a file that has the clip up to here; None: there is none, as no chunk was done.
-    """
-
-    code = "compute_cap_exceeded"
-    exit_code = 3
-
-    def __init__(self, message: str, kept: ComputeReceipt | None = None) -> None:
-        super().__init__(message)
-        self.kept = kept

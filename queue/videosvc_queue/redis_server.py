@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import logging
 import os
 import secrets
 import shutil
@@ -15,9 +17,15 @@ from urllib.parse import quote
 
 import redis
 
+from videosvc_queue.ticker import Ticker
+
+log = logging.getLogger(__name__)
+
 MAX_SOCKET_PATH = 100  # bytes; the kernel takes 107 on Linux and 103 on macOS
 SUPERVISOR = Path(__file__).with_name("redis_supervisor.py")
 SERVERS = ("redis-server", "valkey-server")
+FILES = {"redis.conf", "redis.sock", "redis.log"}  # all that is ever in the private folder
+LOOK_S = 0.5  # between two looks at the supervisor
 
 
 class RedisServerError(Exception):
@@ -27,8 +35,9 @@ class RedisServerError(Exception):
 class EmbeddedRedis:
     """Starts on entering, stops on leaving; dies with this process even when that is SIGKILLed.
 
-    A crashed server is started again, empty: nothing in it must last. It listens on a unix socket only, in a folder
-    that only this user can enter, and wants a password as well. Use `.url` with redis-py and `make_celery`.
+    A crashed server is started again, empty, and so is its supervisor: nothing in it must last. It listens on a unix
+    socket only, in a folder that only this user can enter, and wants a password as well. Use `.url` with redis-py and
+    `make_celery`.
     """
 
     def __init__(self, data_dir: Path, start_timeout_s: float = 10) -> None:
@@ -37,21 +46,15 @@ class EmbeddedRedis:
         self._data_dir = data_dir
         self._start_timeout_s = start_timeout_s
         self._password = secrets.token_urlsafe(24)
+        self._keeper = Ticker("redis", self._look, LOOK_S)
 
     def __enter__(self) -> EmbeddedRedis:
         """Raises RedisServerError."""
-        server = find_server()
-        self._folder = private_folder(self._data_dir)
-        config = self._write_config()
-        # Its own session: Ctrl-C is for us, and jobs that drain still need Redis. The pipe is the leash: when it
-        # closes, by `__exit__` or by our death, the supervisor ends the server and removes the folder.
-        self._supervisor = subprocess.Popen(
-            [sys.executable, "-I", "-S", str(SUPERVISOR), str(os.getpid()), server, str(config)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
+        self._server = find_server()
+        self._folder, self._lock = private_folder(self._data_dir)
+        self._config = self._write_config()
+        self._supervisor = self._supervise()
+        self._keeper.__enter__()
         try:
             self._wait_until_ready()
         except BaseException:
@@ -71,6 +74,24 @@ class EmbeddedRedis:
     @property
     def _socket(self) -> Path:
         return self._folder / "redis.sock"
+
+    def _supervise(self) -> subprocess.Popen[bytes]:
+        # Its own session: Ctrl-C is for us, and jobs that drain still need Redis. The pipe is the leash: when it
+        # closes, by `__exit__` or by our death, the supervisor ends the server and removes the folder.
+        return subprocess.Popen(
+            [sys.executable, "-I", "-S", str(SUPERVISOR), str(os.getpid()), self._server, str(self._config)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+
+    def _look(self) -> None:
+        """Starts another supervisor where one has died, and its server with it: under the same address."""
+        if self._supervisor.poll() is not None:
+            log.warning("the supervisor of the embedded Redis has died; the next one starts")
+            _close(self._supervisor)
+            self._supervisor = self._supervise()
 
     def _write_config(self) -> Path:
         """A file, since every user of the machine can read the arguments of a process."""
@@ -108,9 +129,18 @@ class EmbeddedRedis:
         return lines[-1] if lines else "it wrote no log"
 
     def _stop(self) -> None:
-        assert self._supervisor.stdin is not None
-        self._supervisor.stdin.close()
-        self._supervisor.wait()
+        self._keeper.__exit__(None, None, None)
+        _close(self._supervisor)
+        shutil.rmtree(self._folder, ignore_errors=True)  # of a supervisor that was killed a moment ago
+        if self._lock is not None:
+            os.close(self._lock)
+
+
+def _close(supervisor: subprocess.Popen[bytes]) -> None:
+    """Ends it if it lives."""
+    assert supervisor.stdin is not None
+    supervisor.stdin.close()
+    supervisor.wait()
 
 
 def find_server() -> str:
@@ -133,11 +163,34 @@ def find_server() -> str:
     )
 
 
-def private_folder(data_dir: Path) -> Path:
-    """A new folder with mode 0700, its path short enough for a socket inside it."""
+def private_folder(data_dir: Path) -> tuple[Path, int | None]:
+    """A new folder with mode 0700, its path short enough for a socket inside it, and the descriptor that holds it.
+
+    Those that nobody holds any more are removed: of processes that were killed together with their supervisor.
+    """
     data_dir.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix="redis-", dir=data_dir.resolve()))
-    if len(os.fsencode(folder / "redis.sock")) <= MAX_SOCKET_PATH:
-        return folder
-    folder.rmdir()
-    return Path(tempfile.mkdtemp(prefix="videosvc-redis-"))
+    parent, prefix = data_dir.resolve(), "redis-"
+    if len(os.fsencode(parent / f"{prefix}12345678" / "redis.sock")) > MAX_SOCKET_PATH:
+        parent, prefix = Path(tempfile.gettempdir()), "videosvc-redis-"
+    for left in parent.glob(f"{prefix}????????"):
+        if (lock := _hold(left)) is not None:
+            if FILES.issuperset(os.listdir(left)):
+                shutil.rmtree(left, ignore_errors=True)
+            os.close(lock)
+    made = Path(tempfile.mkdtemp(prefix=f".{prefix}", dir=parent))
+    lock = _hold(made)  # before it has its name, under which it would seem left behind
+    return made.rename(made.with_name(made.name[1:])), lock
+
+
+def _hold(folder: Path) -> int | None:
+    """A descriptor that holds it for as long as this process lives. None: somebody else does, or nobody can there."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        return None
+    return descriptor

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from sqlalchemy import delete, select, update
 
 from videosvc_queue.database import Database
@@ -37,6 +39,11 @@ class Retention(Database):
         """Its artifacts are gone."""
         with self._write() as sql:
             sql.execute(update(jobs).where(jobs.c.id == job_id).values(removed_at=self._clock()))
+
+    def without_job(self, ids: Collection[str]) -> set[str]:
+        """Those of `ids` that are no job's, not even a deleted one's."""
+        with self._read() as sql:
+            return set(ids).difference(sql.scalars(select(jobs.c.id).where(jobs.c.id.in_(ids))))
 
     def tidy(self) -> None:
         """Deletes old idempotency keys, quotes, webhook messages that wait no more, and workers. Hourly is enough."""

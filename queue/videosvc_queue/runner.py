@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any, TypeVar
+from typing import Any
 
 from sqlalchemy.exc import OperationalError
 
@@ -18,13 +17,12 @@ from videosvc_queue.events import EventBus
 from videosvc_queue.heartbeat import heartbeat
 from videosvc_queue.job import Claim, Job, Status
 from videosvc_queue.lease import MAX_LOSSES, Fault
+from videosvc_queue.patience import patiently
 from videosvc_queue.store import Store
 
 log = logging.getLogger(__name__)
 
-BEAT_S = 5.0       # a sixth of the lease
-WRITE_TRIES = 30   # of the last write, while the database does not answer: about the time of a lease
-WRITE_PAUSE_S = 1.0
+BEAT_S = 5.0  # a sixth of the lease
 
 RAISED = Fault("internal_error", "the job failed while it ran")  # what went wrong is for the log
 
@@ -44,7 +42,6 @@ class Outcome:
 
 
 Handler = Callable[[Job, Context], Outcome]
-T = TypeVar("T")
 
 
 def run_one(
@@ -97,13 +94,13 @@ def _attempt(store: Store, handler: Handler, claim: Claim, context: Context, max
     except (GiveBack, MakeWay) as stop:
         wasted_s = stop.wasted_s if isinstance(stop, GiveBack) else 0.0
         log.info("job %s is given back", job.id)
-        status = _patiently(lambda: store.give_back(job.id, claim.fence, wasted_s))
+        status = patiently(lambda: store.give_back(job.id, claim.fence, wasted_s), OperationalError)
         return status if status is not None and status.terminal else None
     except Exception:
         log.exception("attempt %d at job %s failed", job.attempts, job.id)
-        status = _patiently(lambda: store.requeue(job.id, claim.fence, max_losses, RAISED))
+        status = patiently(lambda: store.requeue(job.id, claim.fence, max_losses, RAISED), OperationalError)
         return status if status is not None and status.terminal else None
-    if not _patiently(lambda: _finish(store, claim, outcome)):
+    if not patiently(lambda: _finish(store, claim, outcome), OperationalError):
         log.warning("job %s was taken from this worker; its outcome is dropped", job.id)
         return None
     return outcome.status
@@ -122,14 +119,3 @@ def _finish(store: Store, claim: Claim, outcome: Outcome) -> bool:
         detail=outcome.detail,
         expires_at=outcome.expires_at,
     )
-
-
-def _patiently(write: Callable[[], T]) -> T:
-    """The work is done; a database that is away for a moment must not cost it. Raises OperationalError in the end."""
-    for _ in range(WRITE_TRIES - 1):
-        try:
-            return write()
-        except OperationalError as error:
-            log.warning("the database does not answer: %s", error)
-            time.sleep(WRITE_PAUSE_S)
-    return write()

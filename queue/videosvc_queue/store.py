@@ -28,7 +28,7 @@ class Store(
     Endings,  # finish, cancel, delete
     Outbox,  # due_outbox, mark_published, rings_needed
     Deliveries,  # due_webhooks, webhook_delivered, webhook_failed, disable_webhook
-    Retention,  # expired_artifacts, mark_removed, tidy
+    Retention,  # expired_artifacts, mark_removed, without_job, tidy
     Ledger,  # usage, spent_today
     Balances,  # credit, balance
     Tenants,  # upsert_tenant, tenant

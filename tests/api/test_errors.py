@@ -63,6 +63,18 @@ def refusal(answer: httpx.Response, status: int, code: str, param: str | None) -
         ({"on_cap": "haggle"}, "invalid_request", "'degrade' or 'reject'"),
         ({"tier": "slow"}, "invalid_request", "'interactive' or 'batch'"),
         ({"webhook_url": "ftp://a"}, "invalid_request", "https?"),
+        ({"webhook_url": "https://:443"}, "invalid_request", "must have a host"),
+        ({"webhook_url": "https://[::1"}, "invalid_request", "is no URL"),
+        ({"webhook_url": "https://a..b/"}, "invalid_request", "is no URL"),
+        ({"webhook_url": f"https://{'a' * 64}.example/"}, "invalid_request", "is no URL"),
+        ({"webhook_url": "https://me:secret@example.com/"}, "invalid_request", "no user or password"),
+        ({"webhook_url": "https://example.com:99999/"}, "invalid_request", "a port up to 65535"),
+        ({"webhook_url": "http://127.0.0.1:9000/"}, "invalid_request", "127.0.0.1 is not a public address"),
+        ({"webhook_url": "http://169.254.169.254/"}, "invalid_request", "not a public address"),
+        ({"webhook_url": "http://[::ffff:10.0.0.1]/"}, "invalid_request", "not a public address"),
+        ({"webhook_url": "http://[fe80::1%25eth0]/"}, "invalid_request", "not a public address"),
+        ({"webhook_url": "http://0x7f.1/"}, "invalid_request", "not a public address"),
+        ({"webhook_url": "http://localhost:3000/"}, "invalid_request", "not a public address"),
         ({"quote_id": "quote_none"}, "invalid_request", "there is no quote"),
         ({"quality": "hd"}, "invalid_request", "unknown field; known are deadline_seconds, fps"),
         ({"input_reference": "AAAA"}, "invalid_request", "a file in a multipart body, or a data: URL"),
@@ -116,6 +128,12 @@ def _json(body: dict[str, Any]) -> bytes:
         (b'{"prompt": "a", "max_cost_usd": 1, "max_cost_usd": 9}', "max_cost_usd"),
         (b'{"prompt": "a", "metadata": {"b": "1", "b": "1"}}', "b"),
         (b'{"\\ud800": 1, "\\ud800": 1}', "body"),
+        (b'{"prompt": "a", "metadata": ' + b"[" * 16 + b"]" * 16 + b"}", "body"),
+        (b'{"prompt": ' + b"[" * 1200 + b"]" * 1200 + b"}", "body"),
+        (b'{"prompt": ' + b'{"a":' * 1200 + b"1" + b"}" * 1200 + b"}", "body"),
+        (b"{" + b",".join(b'"k%d": 1' % number for number in range(9_999)) + b', "k9998": 1}', "k9998"),
+        (b"{" + b",".join(b'"k%d": 1' % number for number in range(50_000)) + b', "k49999": 1}', "body"),
+        (b'{"prompt": [' + b"{}," * 5_000_000 + b"{}]}", "body"),
     ],
 )
 def test_bad_json(body: bytes, param: str, shared_api: Api) -> None:
@@ -143,11 +161,12 @@ PROMPT = _part(b"prompt", b"a fish")
         (PROMPT + _part(b"metadata[a]", b"1") + _part(b"metadata", b"1") + b"--X--\r\n", "metadata"),
         (PROMPT + _part(b"metadata[]", b"1") + b"--X--\r\n", "metadata"),
         (PROMPT + _part(b"a[b", b"1") + b"--X--\r\n", "body"),
-        (PROMPT + _part(b"a[b][c][d][e]", b"1") + b"--X--\r\n", "a"),
+        (PROMPT + _part(b"a" + b"[b]" * 16, b"1") + b"--X--\r\n", "a"),
         (PROMPT + _part(b"max_cost_usd", b"-1") + b"--X--\r\n", "max_cost_usd"),
         (PROMPT + _part(b"max_cost_usd", b"nan") + b"--X--\r\n", "max_cost_usd"),
         (PROMPT + _part(b"cap[usd]", b"1") + b"--X--\r\n", "cap"),
         (b"".join(_part(b"f%d" % number, b"") for number in range(201)) + b"--X--\r\n", "body"),
+        (b"".join(_part(b'f%d"; filename="a' % number, b"") for number in range(100_000)) + b"--X--\r\n", "body"),
     ],
 )
 def test_bad_multipart(body: bytes, param: str, shared_api: Api) -> None:
@@ -176,7 +195,9 @@ def test_a_body_over_the_limit_is_refused_before_it_is_read(told: bool, shared_a
         else:
             connection.sendall(head + b"Transfer-Encoding: chunked\r\n\r\n")
             connection.sendall(b"%x\r\n" % 10**12 + b" " * (limit + 1))
-        answer = connection.recv(2000)  # though the body has not come to its end
+        answer = b""
+        while not answer.endswith(b"}}") and (piece := connection.recv(2000)):  # the body has not come to its end
+            answer += piece
     assert answer.startswith(b"HTTP/1.1 413")
     assert b'"code":"body_too_large"' in answer and b'"param":"body"' in answer
 
@@ -212,6 +233,7 @@ def _photo(kind: str) -> bytes:
         (_png(5000, 5000), "at most 16777216 pixels"),
         (_png(12_000, 12_000), "at most 16777216 pixels"),
         (_png(60_000, 60_000), "at most 16777216 pixels"),
+        (_png(1, 16_000_000), "1x16000000: a side may be at most 8192 pixels long"),
         (b"MZ", "PNG, JPEG, WEBP"),
         (b"", "PNG, JPEG, WEBP"),
     ],

@@ -18,10 +18,9 @@ def test_ready_once_there_is_a_worker(api: Api) -> None:
         alone = client.get("/readyz")
         assert alone.status_code == 503 and int(alone.headers["Retry-After"]) >= 1
         assert alone.json()["checks"] == {
-            "database": "ok", "redis": "ok", "worker": "none was heard of in the last 30 seconds",
-            "configuration": "ok",
+            "database": "ok", "redis": "ok", "worker": "not ok", "configuration": "ok",
         }  # fmt: skip
-        assert "worker" in alone.json()["error"]["message"]
+        assert alone.json()["error"]["message"] == "not ok: worker"
         api.services.store.register_worker("w1", ["toyworld"], "cpu")
         ready = client.get("/readyz")
     assert (ready.status_code, ready.json()["status"]) == (200, "ok")
@@ -34,22 +33,43 @@ def test_what_a_load_balancer_adds_does_not_matter(api: Api, path: str) -> None:
         assert client.get(path, params={"ts": "1"}).status_code == 200
 
 
-def test_without_redis_jobs_are_taken_and_readiness_says_so(own_redis: RedisServer, tmp_path: Path) -> None:
+def test_probes_may_ask_for_the_head_alone(api: Api) -> None:
+    with api.client() as client:
+        answers = [client.head(path) for path in ("/healthz", "/readyz", "/")]
+    assert [answer.status_code for answer in answers] == [200, 503, 200]
+    assert [answer.content for answer in answers] == [b""] * 3
+
+
+def test_what_is_wrong_is_told_to_the_log_alone_and_once(api: Api, caplog: pytest.LogCaptureFixture) -> None:
+    with api.client() as client:
+        for _ in range(3):
+            client.get("/readyz")
+        api.services.store.register_worker("w1", ["toyworld"], "cpu")
+        client.get("/readyz")
+    told = [record.getMessage() for record in caplog.records if record.name == "videosvc.api.health"]
+    assert told == ["readyz: worker: none was heard of in the last 30 seconds", "readyz: all is ok again"]
+
+
+def test_without_redis_jobs_are_taken_and_readiness_says_so(
+    own_redis: RedisServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     settings = Settings(data_dir=tmp_path)
     opened = open_app(settings, CHECKOUT_CONFIGS, own_redis.url)
     with opened as app, running(app) as url, Api(url, app).client() as client:
         own_redis.kill()
         assert client.post("/v1/videos", json=BALLOON).status_code == 200
-        states = client.get("/readyz").json()["checks"]
+        ready = client.get("/readyz")
         video_id = client.get("/v1/videos").json()["data"][0]["id"]
         preview = client.get(f"/v1/videos/{video_id}/preview")
-    assert states["redis"].startswith("does not answer") and states["database"] == "ok"
+    assert (ready.json()["checks"]["redis"], ready.json()["checks"]["database"]) == ("not ok", "ok")
+    socket = own_redis.url.partition("://")[2].partition("?")[0].rpartition("@")[2]
+    assert socket not in ready.text and "redis: does not answer" in caplog.text
     assert (preview.status_code, preview.json()["error"]["code"]) == (503, "unavailable")
     assert "Retry-After" in preview.headers
 
 
 def test_a_broken_preset_is_told_and_harms_no_other(
-    tmp_path: Path, redis_url: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, redis_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     folder = tmp_path / "configs"
     shutil.copytree(CHECKOUT_CONFIGS, folder)
@@ -61,7 +81,8 @@ def test_a_broken_preset_is_told_and_harms_no_other(
         good = client.post("/v1/videos", json=BALLOON)
         bad = client.post("/v1/videos", json={**BALLOON, "preset": "draft"})
     assert ready.status_code == 200
-    assert "draft.toml" in ready.json()["checks"]["configuration"]
+    assert ready.json()["checks"]["configuration"] == "not ok"
+    assert "draft.toml" in caplog.text and str(folder) not in ready.text
     assert good.status_code == 200
     assert bad.status_code in (200, 503), "the last good one, or an honest refusal"
 

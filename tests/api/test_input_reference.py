@@ -66,6 +66,9 @@ def test_a_key_with_another_picture_is_a_conflict(api: Api) -> None:
     with api.client() as client:
         first = post(client, "/v1/videos", RED, "k")
         again = post(client, "/v1/videos", RED, "k")
+        url = "data:image/png;base64," + base64.b64encode(RED).decode()
+        in_json = {"json": BALLOON | {"input_reference": url}, "headers": {"Idempotency-Key": "k"}}
+        assert client.post("/v1/videos", **in_json).json()["id"] == first.json()["id"]
         other = post(client, "/v1/videos", BLUE, "k")
         without = client.post("/v1/videos", json=BALLOON, headers={"Idempotency-Key": "k"})
     assert first.json()["id"] == again.json()["id"] and again.headers["Idempotent-Replayed"] == "true"

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import time
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
 
-from videosvc.artifacts.retention import Sweeper
+from buckets import bucket_that_is_away
+from videosvc.artifacts.retention import ORPHAN_S, ORPHANS_EVERY_S, Sweeper
 from videosvc.artifacts.store import ArtifactStore
 from videosvc_queue.job import NewJob, Status
 from videosvc_queue.retention import LEFT_BEHIND_S
@@ -111,3 +113,43 @@ def test_a_file_that_cannot_go_is_tried_again(
     with pytest.raises(FileNotFoundError):  # one that is stuck does not keep the others
         artifacts.size(second)
     assert sweeper.tick(now=2000.0) == 1
+
+
+def test_a_picture_whose_job_never_came_to_be_goes_after_a_day(
+    store: Store, artifacts: ArtifactStore, tmp_path: Path
+) -> None:
+    picture, others = tmp_path / "input_reference.png", tmp_path / "kept" / "notes" / "0"
+    picture.write_bytes(b"picture")
+    keys = {name: artifacts.put(name, 0, picture.name, picture).key for name in ("orphan", "queued", "deleted", "older")}
+    ran = artifacts.put("older", 1, picture.name, picture).key  # of another database, as an attempt has run
+    for name in ("queued", "deleted"):
+        store.submit(NewJob(name, "ann", Tier.BATCH, "toy", {}, 1.0, Decimal("0.01"), 60.0), TenantLimits())
+    others.parent.mkdir()
+    others.touch()  # no files of a job at all
+    now = time.time()
+    sweeper = Sweeper(store, artifacts)
+    assert sweeper.tick(now + ORPHAN_S - 60) == 0
+    assert sweeper.tick(now + ORPHAN_S) == 0, "it was looked for a minute ago"
+    store.delete("deleted", "ann")
+    assert sweeper.tick(now + ORPHAN_S + ORPHANS_EVERY_S) == 2, "the deleted one, in its own way"
+    for name in ("orphan", "deleted"):
+        with pytest.raises(FileNotFoundError):
+            artifacts.size(keys[name])
+    assert [artifacts.size(key) for key in (keys["queued"], keys["older"], ran)] == [7] * 3
+    assert others.exists()
+
+
+def test_before_anything_was_stored_there_is_nothing_to_sweep(store: Store, tmp_path: Path) -> None:
+    assert Sweeper(store, ArtifactStore(f"file://{tmp_path}/none")).tick() == 0
+
+
+def test_a_store_that_is_away_stops_no_sweep(store: Store, artifacts: ArtifactStore, tmp_path: Path) -> None:
+    """Each job is tried, and none is marked."""
+    video = tmp_path / "video.mp4"
+    video.write_bytes(b"clip")
+    for name in ("video_a", "video_b"):
+        finish(store, artifacts, name, 1000.0, video)
+    with bucket_that_is_away() as away:
+        with pytest.raises(OSError, match="EndpointConnectionError"):
+            Sweeper(store, away).tick(now=2000.0)
+    assert Sweeper(store, artifacts).tick(now=2000.0) == 2

@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import fsspec
 import pytest
 
+from buckets import bucket_that_is_away, bucket_to_write_only
 from videosvc.artifacts.store import ArtifactStore
 from videosvc.errors import ConfigError
 
@@ -89,3 +91,36 @@ def test_a_failed_copy_leaves_nothing(tmp_path: Path, video: Path, monkeypatch: 
 def test_an_address_nobody_serves_is_one_line() -> None:
     with pytest.raises(ConfigError, match="artifact_url = 'nowhere://bucket'"):
         ArtifactStore("nowhere://bucket")
+
+
+def test_a_store_that_is_away_is_an_os_error(video: Path) -> None:
+    """Which the API answers with 503, and the sweeper and workers try again."""
+    with bucket_that_is_away() as store:
+        calls: list[Callable[[], object]] = [
+            lambda: store.put(JOB, 1, "video.mp4", video),
+            lambda: store.size(f"{JOB}/1/video.mp4"),
+            lambda: store.open(f"{JOB}/1/video.mp4"),
+            lambda: store.delete(JOB),
+            lambda: store.jobs(),
+        ]
+        for call in calls:
+            with pytest.raises(OSError, match="EndpointConnectionError: Could not connect"):
+                call()
+
+
+def test_to_put_is_all_that_a_bucket_must_allow(video: Path) -> None:
+    with bucket_to_write_only() as (store, objects):
+        assert store.put(JOB, 1, "video.mp4", video).bytes == len(CONTENT)
+    assert list(objects) == [f"/bucket/prefix/{JOB}/1/video.mp4"]
+
+
+def test_jobs_are_found_by_their_files(store: ArtifactStore, video: Path) -> None:
+    assert store.jobs() == []
+    store.put(JOB, 0, "video.mp4", video)
+    store.put("other", 2, "video.mp4", video)
+    assert sorted(store.jobs()) == sorted([JOB, "other"])
+    later = time.time() + 60
+    assert [store.has_only_input(job, later) for job in (JOB, "other", "nobody")] == [True, False, False]
+    assert not store.has_only_input(JOB, later - 120)
+    store.put(JOB, 1, "video.mp4", video)
+    assert not store.has_only_input(JOB, later)

@@ -14,10 +14,10 @@ import pytest
 from PIL import Image
 
 from videosvc.cli.main import run
-from videosvc.engine.budget import Budget
+from videosvc.engine.budget import Budget, ComputeCapExceeded
 from videosvc.engine.events import Event
 from videosvc.engine.generate import Engine
-from videosvc.errors import ComputeCapExceeded, GenerationError
+from videosvc.errors import GenerationError
 
 PROMPT = "a red circle moves left"
 QUICK = ["--preset", "draft", "--seconds", "1", "--seed", "7"]

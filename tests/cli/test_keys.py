@@ -34,6 +34,20 @@ def test_prepaid_begins_and_ends_without_a_credit(
         assert all(line.split()[5:] == balance.split() for line in capsys.readouterr().out.splitlines()[1:])
 
 
+def test_all_keys_of_a_tenant_end_at_once(capsys: pytest.CaptureFixture[str]) -> None:
+    for tenant in ("ada", "ada", "bob"):
+        assert run(["keys", "create", "--tenant", tenant]) == 0
+    ids = [line.split()[0] for line in capsys.readouterr().err.splitlines()]
+    assert run(["keys", "revoke", ids[0], "--tenant", "ada"]) == 0
+    assert run(["keys", "revoke", "--tenant", "ada"]) == 0
+    assert capsys.readouterr().out == f"{ids[0]} is revoked\n{ids[1]} is revoked\n"
+    assert run(["keys", "revoke", "--tenant", "ada"]) == 2
+    assert run(["keys", "revoke"]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert "--tenant: 'ada' has no key in use" in lines[0] and "ID: name a key, or a --tenant" in lines[1]
+    assert run(["keys", "revoke", ids[2]]) == 0, "another tenant's was left"
+
+
 @pytest.mark.parametrize(
     ("option", "value", "line"),
     [

@@ -38,6 +38,17 @@ def test_serve_submit_cancel_stop(
         assert "queued" in captured.err and json.loads(captured.out)["status"] == "cancelled"
         assert run(["jobs", "watch", video_id]) == 4
         assert "cancelled" in capsys.readouterr().err
+        with_key = ["jobs", "submit", "a fish", "--negative-prompt", "a boat", "--idempotency-key", "order-7"]
+        assert run(with_key) == run(with_key) == 0
+        first, second = capsys.readouterr().out.split()
+        assert first == second != video_id
+        assert run(["jobs", "submit", "a cat", "--idempotency-key", "order-7"]) == 2
+        quote = httpx.post(f"{service.url}/v1/quotes", json={"prompt": "a fish", "seconds": 1}).json()
+        capsys.readouterr()
+        assert run(["jobs", "submit", "a fish", "--quote-id", quote["id"], "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["quote"] == quote
+        assert run(["jobs", "submit", "a fish", "--quote-id", "quote_none"]) == 2
+        assert "--quote-id: there is no quote" in capsys.readouterr().err
         assert run(["jobs", "submit", "a fish", "--max-cost", "1e-9"]) == 3
         assert "--max-cost: " in capsys.readouterr().err
         Image.new("RGB", (90, 60), "red").save(tmp_path / "a.png")

@@ -65,7 +65,7 @@ def test_a_hub_id_without_a_network_is_one_line(tmp_path: Path) -> None:
         (GOOD.replace("anyflow_far", "ltx"), "models.0.family = 'ltx': must be 'anyflow_far' or 'wan'"),
         (GOOD.replace("64x64", "70x64"), "sizes has 70x64"),
         (GOOD.replace('"tiny"', '"auto"'), "models.0.name = 'auto': auto is what a request says"),
-        (GOOD + "grdi = 8", "models.0.grdi: unknown key; allowed here: defaults, family"),
+        (GOOD + "grdi = 8", "models.0.grdi: unknown key; allowed here: attention, defaults, family"),
     ],
 )
 def test_a_mistake_names_file_and_key(tmp_path: Path, text: str, says: str) -> None:

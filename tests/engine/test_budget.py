@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from videosvc.engine.budget import ComputeCapExceeded
 from videosvc.engine.checkpoint import Checkpoint
 from videosvc.engine.costs import ChunkCosts, ComputeCap, RunCosts
 from videosvc.engine.events import ChunkDone, Done, Event, StepDone, Traded
 from videosvc.engine.generate import Engine
 from videosvc.engine.plan import Plan
-from videosvc.errors import ComputeCapExceeded
 from videosvc.families.latent_spec import LatentSpec
 from virtual_device import Clock, Rates, VirtualFamily, no_ffmpeg
 

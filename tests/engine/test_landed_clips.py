@@ -17,12 +17,12 @@ from training.toyworld.probe import read
 from videosvc.config.models import load_model
 from videosvc.config.request import Request, resolve_plan
 from videosvc.config.settings import CHECKOUT_CONFIGS, Settings
+from videosvc.engine.budget import ComputeCapExceeded
 from videosvc.engine.costs import ChunkCosts, ComputeCap, RunCosts
 from videosvc.engine.events import ChunkDone, Done, Traded
 from videosvc.engine.generate import Engine
 from videosvc.engine.loading import open_engine
 from videosvc.engine.mux import Mp4Writer
-from videosvc.errors import ComputeCapExceeded
 from videosvc.families.far_clip import FarClip
 
 PIECE_S = 0.1

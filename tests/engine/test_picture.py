@@ -78,7 +78,7 @@ def test_what_is_transparent_is_white() -> None:
 
 def test_of_a_large_one_no_more_is_kept_than_a_clip_can_show() -> None:
     assert pixels(file_of(Image.new("RGB", (3000, 1500)), "JPEG")).shape == (KEPT_SIDE, 2 * KEPT_SIDE, 3)
-    assert pixels(file_of(Image.new("RGB", (1000, 2)))).shape == (2, 1000, 3)
+    assert pixels(file_of(Image.new("RGB", (1600, 100)))).shape == (100, 1600, 3), "all of a long one"
 
 
 @pytest.mark.parametrize(("width", "height"), [(64, 64), (128, 64), (64, 128), (16, 16), (112, 48)])
@@ -133,6 +133,9 @@ def header_of(width: int, height: int) -> bytes:
         (header_of(5000, 4000), "5000x4000: may have at most 16777216 pixels"),
         (header_of(12_000, 12_000), "may have at most 16777216 pixels"),
         (header_of(60_000, 60_000), "may have at most 16777216 pixels"),
+        (header_of(1, 16_000_000), "1x16000000: a side may be at most 8192 pixels long"),
+        (header_of(8193, 2000), "8193x2000: a side may be at most 8192 pixels long"),
+        (header_of(100, 1601), "at most 16 times as long as the other"),
     ],
 )
 def test_what_is_no_picture(data: bytes, says: str) -> None:

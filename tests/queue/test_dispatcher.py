@@ -10,6 +10,7 @@ from servers import RedisServer
 from videosvc_queue.celery_app import make_celery
 from videosvc_queue.dispatcher import Dispatcher
 from videosvc_queue.job import NewJob
+from videosvc_queue.outbox import Ring
 from videosvc_queue.store import Store
 from videosvc_queue.tenants import TenantLimits
 
@@ -48,15 +49,24 @@ def test_jobs_are_taken_while_redis_is_down_and_rung_for_when_it_is_back(
     own_redis.kill()
     with Store(sqlite_url) as store:
         store.migrate()
-        due = store.due_outbox
-        monkeypatch.setattr(store, "due_outbox", lambda: due(hold_s=0.1))
+        due, found = store.due_outbox, [0]
+
+        def due_soon_again() -> list[Ring]:
+            bells = due(hold_s=0.1)
+            found.append(len(bells))
+            return bells
+
+        monkeypatch.setattr(store, "due_outbox", due_soon_again)
         with Dispatcher(store, make_celery(own_redis.url), every_s=0.02):
             store.submit(new_job(), TenantLimits())
             eventually(lambda: "fails, and goes on trying" in caplog.text)
+            # A sweep that finds nothing, as the bells that failed are not due yet, is no sign of Redis.
+            eventually(lambda: found.count(1) >= 3 and 0 in found[found.index(1) : -1])
+            assert "works again" not in caplog.text
             own_redis.start()
             eventually(lambda: bells(own_redis.url) == 1)
             eventually(lambda: "works again" in caplog.text)
-    assert caplog.text.count("fails, and goes on trying") == 1
+    assert caplog.text.count("fails, and goes on trying") == caplog.text.count("works again") == 1
 
 
 def test_replicas_share_the_bells(store: Store, redis_url: str, new_job: Callable[..., NewJob]) -> None:

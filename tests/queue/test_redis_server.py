@@ -6,6 +6,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -81,6 +82,37 @@ def test_any_data_dir(tmp_path: Path, name: str) -> None:
         assert client.ping()
 
 
+def test_what_was_left_behind_goes_at_the_next_start_and_nothing_else(tmp_path: Path) -> None:
+    kept = tmp_path / "redis-our-data"  # as long a name as ours
+    kept.mkdir()
+    (kept / "dump.rdb").touch()
+    with EmbeddedRedis(tmp_path) as live, killed_with_its_supervisor(tmp_path) as left:
+        assert (left / "redis.conf").exists()
+        with EmbeddedRedis(tmp_path):
+            assert not left.exists()
+            with redis.Redis.from_url(live.url) as client:
+                assert client.ping()
+    assert list(tmp_path.iterdir()) == [kept]
+
+
+@contextmanager
+def killed_with_its_supervisor(data_dir: Path) -> Iterator[Path]:
+    """The folder of a Redis whose process and supervisor were killed at once, so that none of them cleared up."""
+    with subprocess.Popen(
+        [sys.executable, "-c", PARENT, str(data_dir)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as parent:
+        assert parent.stdout is not None
+        url = parent.stdout.readline().strip()
+        server = server_process(url)
+        supervisor = server.parent()
+        assert supervisor is not None
+        supervisor.send_signal(signal.SIGSTOP)
+        parent.kill()
+        supervisor.kill()
+        psutil.wait_procs([server, supervisor], timeout=5)
+        yield socket_of(url).parent
+
+
 @pytest.mark.parametrize("fault", ["kill parent", "kill parent and supervisor"])
 def test_dies_with_a_killed_parent(tmp_path: Path, fault: str) -> None:
     with subprocess.Popen(
@@ -142,6 +174,24 @@ def test_a_killed_server_comes_back_at_the_same_address(server: EmbeddedRedis) -
             return False
 
     eventually(is_another)
+
+
+def test_a_killed_supervisor_is_replaced_at_the_same_address(tmp_path: Path) -> None:
+    with EmbeddedRedis(tmp_path) as server:
+        for _ in range(2):
+            first = server_process(server.url)
+            supervisor = first.parent()
+            assert supervisor is not None
+            supervisor.kill()
+
+            def is_another(before: int = first.pid) -> bool:
+                try:
+                    return server_process(server.url).pid != before
+                except redis.ConnectionError:
+                    return False
+
+            eventually(is_another)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_prefers_the_server_on_the_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -279,7 +279,7 @@ def test_runs_to_its_end_without_redis(
 def test_waits_for_a_database_that_is_away_for_a_moment(
     tmp_path: Path, redis_url: str, new_job: Callable[..., NewJob], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("videosvc_queue.runner.WRITE_PAUSE_S", 0.05)
+    monkeypatch.setattr("videosvc_queue.patience.PAUSE_S", 0.05)
     path = tmp_path / "jobs.db"
     bus = EventBus(redis_url)
     with Store(f"sqlite:///{path}") as store:

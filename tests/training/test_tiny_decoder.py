@@ -11,7 +11,8 @@ from tiny_model import make_tiny_checkpoint
 from training import tiny_decoder
 from training.toyworld import latents
 from training.toyworld.clips import Clips, Order
-from training.toyworld.world import render
+from training.toyworld.evaluate import held_out_scenes
+from training.toyworld.world import Scene, render
 from videosvc.families.anyflow_far import AnyFlowFAR
 from videosvc.families.causal_autoencoder import CausalConvAutoencoder
 from videosvc.families.checks import TINY_DECODER
@@ -25,7 +26,13 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tiny_decoder, "READ", 1)
     monkeypatch.setattr(tiny_decoder, "BATCH", 2)
     monkeypatch.setattr(tiny_decoder, "CHANNELS", (16, 8))
+    monkeypatch.setattr(tiny_decoder, "held_out_scenes", _briefly)
     monkeypatch.setattr(latents, "draw", _draw)
+
+
+def _briefly(count: int, seed: int) -> list[tuple[Scene, str]]:
+    """In words that the tiny model knows, and as few as it reads."""
+    return [(scene, "a red circle") for scene, _ in held_out_scenes(count, seed)]
 
 
 def _draw(orders: list[Order]) -> Clips:

@@ -16,11 +16,11 @@ from PIL import Image
 
 from videosvc.artifacts.store import ArtifactStore
 from videosvc.config.models import load_model
-from videosvc.engine.budget import Budget
+from videosvc.engine.budget import Budget, ComputeCapExceeded
 from videosvc.engine.checkpoint import Checkpoint
 from videosvc.engine.generate import Engine
 from videosvc.engine.loading import open_engine
-from videosvc.errors import ComputeCapExceeded, GenerationError
+from videosvc.errors import GenerationError
 from videosvc.pricing.quote import Quote
 from videosvc.worker import attempt
 from videosvc.worker.handler import VideoHandler

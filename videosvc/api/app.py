@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager
 
@@ -20,7 +21,7 @@ from videosvc_queue.fanout import Fanout
 ROUTERS = (videos.router, content.router, events.router, quotes.router, catalog.router, usage.router)
 EXPOSED = ("ETag", "Content-Range", "openai-poll-after-ms", "Retry-After", "Idempotent-Replayed", "X-RateLimit-Limit",
            "X-RateLimit-Remaining", "X-RateLimit-Reset")  # fmt: skip
-SENT = ("Authorization", "Content-Type", "Idempotency-Key", "If-None-Match", "Last-Event-ID", "Range")
+FEW = 2  # large bodies, and pictures, that are worked on at a time
 
 
 def create_app(services: Services, tickers: Sequence[AbstractContextManager[object]] = ()) -> FastAPI:
@@ -44,6 +45,8 @@ def create_app(services: Services, tickers: Sequence[AbstractContextManager[obje
         separate_input_output_schemas=False,
     )
     app.state.services = services
+    app.state.few = asyncio.Semaphore(FEW)
+    app.state.unready = ""
     for router in ROUTERS:
         app.include_router(router, dependencies=[Depends(known_query)])
     app.include_router(health.router)  # load balancers add parameters of their own
@@ -55,7 +58,7 @@ def create_app(services: Services, tickers: Sequence[AbstractContextManager[obje
             CORSMiddleware,
             allow_origins=services.settings.cors_origins,
             allow_methods=("GET", "POST", "DELETE"),
-            allow_headers=SENT,
+            allow_headers=("*",),  # the openai package for JavaScript adds a dozen of its own
             expose_headers=EXPOSED,
         )
     return app

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
+import asyncio
 import json
 import re
 import reprlib
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from fastapi import Request
+from fastapi.concurrency import run_in_threadpool
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import Field, File, FormParser, parse_options_header
 
@@ -18,8 +20,10 @@ from videosvc.api.errors import ApiError, invalid
 
 JSON = "application/json"
 MULTIPART = "multipart/form-data"
-MAX_FIELDS = 200  # of a form
-MAX_DEPTH = 4  # of brackets
+MAX_FIELDS = 200  # of a form, files included
+MAX_MARKS = 20_000  # commas and opening brackets of JSON: a request's texts, full of commas, have fewer
+MAX_DEPTH = 16  # of brackets
+SMALL_BYTES = 64 * 1024  # parsed at once, in some milliseconds at most; a larger body waits for a thread
 BAD_CHARACTER = re.compile("[\0\ud800-\udfff]")  # databases refuse them; JSON can write them, as "\\ud800"
 NAME = re.compile(r"([^\[\]]+)((?:\[[^\[\]]*\])*)")
 BRACKET = re.compile(r"\[([^\[\]]*)\]")
@@ -32,26 +36,21 @@ class Body:
     fields: dict[str, Any]  # as JSON has them; those of a form are all text
     files: dict[str, bytes]
 
-    @property
-    def hash(self) -> str:
-        """The same for the same fields and files, in whatever order and wrapping they came."""
-        digest = hashlib.sha256(json.dumps(self.fields, sort_keys=True).encode())
-        for name in sorted(self.files):
-            digest.update(name.encode() + hashlib.sha256(self.files[name]).digest())
-        return digest.hexdigest()
 
+async def read_body(request: Request, max_bytes: int, few: asyncio.Semaphore) -> Body:
+    """`few`: how many large ones may be parsed at a time.
 
-async def read_body(request: Request, max_bytes: int) -> Body:
-    """Raises ApiError: 413 as soon as it is clear that there is more than `max_bytes`, 415, 400 naming the field."""
+    Raises ApiError: 413 as soon as it is clear that there is more than `max_bytes`, 415, 400 naming the field.
+    """
     kind, options = parse_options_header(request.headers.get("content-type", ""))
     if kind not in (JSON.encode(), MULTIPART.encode()):
         raise ApiError(415, "unsupported_media_type", f"the body must be {JSON} or {MULTIPART}", "Content-Type")
     data = await _read(request, max_bytes)
-    body = _parse_json(data) if kind == JSON.encode() else _parse_form(data, options.get(b"boundary"))
-    for path, text in _texts(body.fields):
-        if bad := BAD_CHARACTER.search(text):
-            raise invalid(path, "must not contain a NUL character" if bad[0] == "\0" else "must be UTF-8 text")
-    return body
+    boundary = None if kind == JSON.encode() else options.get(b"boundary", b"")
+    if len(data) <= SMALL_BYTES:
+        return _parse(data, boundary)
+    async with few:
+        return await run_in_threadpool(_parse, data, boundary)
 
 
 async def _read(request: Request, max_bytes: int) -> bytes:
@@ -67,7 +66,19 @@ async def _read(request: Request, max_bytes: int) -> bytes:
     return bytes(data)
 
 
+def _parse(data: bytes, boundary: bytes | None) -> Body:
+    """`boundary`: of a form; None is JSON."""
+    body = _parse_json(data) if boundary is None else _parse_form(data, boundary)
+    for path, text in _texts(body.fields):
+        if bad := BAD_CHARACTER.search(text):
+            problem = "must not contain a NUL character" if bad[0] == "\0" else "must be UTF-8 text"
+            raise invalid(".".join(path) or "body", problem)
+    return body
+
+
 def _parse_json(data: bytes) -> Body:
+    if sum(map(data.count, (b",", b"[", b"{"))) > MAX_MARKS:
+        raise invalid("body", f"has more than {MAX_MARKS} commas and brackets, which no request needs")
     try:
         fields = json.loads(data.decode("utf-8"), object_pairs_hook=_object)
     except UnicodeDecodeError as error:
@@ -84,24 +95,28 @@ def _parse_json(data: bytes) -> Body:
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     fields = dict(pairs)
     if len(fields) < len(pairs):
-        twice = next(key for index, (key, _) in enumerate(pairs) if key in dict(pairs[:index]))
+        twice = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
         raise invalid("body" if BAD_CHARACTER.search(twice) else twice, "is there twice")
     return fields
 
 
-def _parse_form(data: bytes, boundary: bytes | None) -> Body:
+def _parse_form(data: bytes, boundary: bytes) -> Body:
     """Through python-multipart rather than Starlette, which reads text that is not UTF-8 as Latin-1."""
     pairs: list[tuple[str, str]] = []
     ends: list[bool] = []
     files: dict[str, bytes] = {}
 
-    def on_field(field: Field) -> None:
-        if len(pairs) == MAX_FIELDS:
+    def count() -> None:
+        if len(pairs) + len(files) == MAX_FIELDS:
             raise invalid("body", f"has more than {MAX_FIELDS} fields")
+
+    def on_field(field: Field) -> None:
+        count()
         name = _utf8(field.field_name or b"", "body")
         pairs.append((name, _utf8(field.value or b"", name)))
 
     def on_file(file: File) -> None:
+        count()
         name = _utf8(file.field_name or b"", "body")
         if name in files:
             raise invalid(name, "is there twice")
@@ -156,14 +171,16 @@ def _put(fields: dict[str, Any], name: str, value: str) -> None:
             place = place.setdefault(key, fresh)
 
 
-def _texts(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
-    """Every text in `value`, keys too, with the name of the field it stands in."""
+def _texts(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Every text in `value`, keys too, with the path of the field it stands in. Raises ApiError if it is too deep."""
+    if len(path) > MAX_DEPTH:
+        raise invalid("body", "is nested too deeply")
     if isinstance(value, str):
         yield path, value
     elif isinstance(value, dict):
         for key, inner in value.items():
-            yield path or "body", key
-            yield from _texts(inner, f"{path}.{key}" if path else key)
+            yield path, key
+            yield from _texts(inner, (*path, key))
     elif isinstance(value, list):
         for index, inner in enumerate(value):
-            yield from _texts(inner, f"{path}.{index}")
+            yield from _texts(inner, (*path, str(index)))

@@ -42,7 +42,7 @@ def download_content(
     if_range: Annotated[str | None, Header()] = None,
     if_none_match: Annotated[str | None, Header()] = None,
 ) -> Response:
-    """409 `not_ready` until the video is completed, 410 `content_expired` after `expires_at`."""
+    """409 `not_ready` until the video is completed, 404 `content_expired` after `expires_at`."""
     job = find(services, tenant, video_id)
     artifact = _artifact(job, variant)
     size, etag = int(artifact["bytes"]), f'"{artifact["etag"]}"'
@@ -100,7 +100,7 @@ def _artifact(job: Job, variant: Variant) -> dict[str, str]:
 
 
 def _expired() -> ApiError:
-    return ApiError(410, "content_expired", "the content was kept until expires_at, and is removed")
+    return ApiError(404, "content_expired", "the content was kept until expires_at, and is removed")
 
 
 def _range(header: str | None, size: int) -> tuple[int, int] | None:

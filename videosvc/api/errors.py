@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 RETRY_AFTER_S = 5  # of a 503: a restarted database or Redis is back by then
 
 TYPES = {400: "invalid_request_error", 401: "authentication_error", 403: "permission_error", 404: "not_found_error",
-         409: "conflict_error", 410: "gone_error", 422: "invalid_request_error", 429: "rate_limit_error"}
+         409: "conflict_error", 422: "invalid_request_error", 429: "rate_limit_error"}
 PLAIN_CODES = {401: "invalid_api_key", 403: "forbidden", 404: "not_found", 405: "method_not_allowed"}
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 from redis import RedisError
@@ -16,31 +17,37 @@ from videosvc.api.schemas import Health
 from videosvc.api.services import Here, Services
 from videosvc.errors import UserError
 
+log = logging.getLogger(__name__)
+
 router = APIRouter(tags=["health"])
 
 
+@router.head("/healthz", include_in_schema=False)
 @router.get("/healthz", response_model=None, responses={200: {"model": Health}})
 async def healthz() -> Response:
     """The process lives and answers."""
     return JSONResponse({"status": "ok"})
 
 
+@router.head("/readyz", include_in_schema=False)
 @router.get("/readyz", response_model=None, responses={200: {"model": Health}, 503: {"model": Health}})
-def readyz(services: Here) -> Response:
-    """Whether jobs would run now: each part is "ok", or says what is wrong with it."""
+def readyz(request: Request, services: Here) -> Response:
+    """Whether jobs would run now: each part is "ok" or "not ok". What is wrong with it is in the log."""
     checks: dict[str, Callable[[Services], None]] = {
         "database": _database,
         "redis": _redis,
         "worker": _worker,
         "configuration": _configuration,
     }
-    states = {name: _state(check, services) for name, check in checks.items()}
+    problems = {name: _problem(check, services) for name, check in checks.items()}
+    _tell(request, "; ".join(f"{name}: {problem}" for name, problem in problems.items() if problem))
     # Where an edit broke a file the one before goes on serving: that is told, but takes nobody out of service.
-    bad = [f"{name}: {state}" for name, state in states.items() if state != "ok" and name != "configuration"]
+    bad = [name for name, problem in problems.items() if problem and name != "configuration"]
+    states = {name: "not ok" if problem else "ok" for name, problem in problems.items()}
     answer: dict[str, Any] = {"status": "unavailable" if bad else "ok", "checks": states}
     if not bad:
         return JSONResponse(answer)
-    error = unavailable("; ".join(bad))
+    error = unavailable(f"not ok: {', '.join(bad)}")
     return JSONResponse(answer | {"error": error.as_dict()}, error.status, error.headers)
 
 
@@ -50,7 +57,14 @@ def metrics(services: Here) -> Response:
     return Response(services.metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
 
-def _state(check: Callable[[Services], None], services: Services) -> str:
+def _tell(request: Request, problems: str) -> None:
+    """Once for each change, however often balancers ask."""
+    if problems != request.app.state.unready:
+        request.app.state.unready = problems
+        log.warning("readyz: %s", problems or "all is ok again")
+
+
+def _problem(check: Callable[[Services], None], services: Services) -> str | None:
     try:
         check(services)
     except SQLAlchemyError:
@@ -59,7 +73,7 @@ def _state(check: Callable[[Services], None], services: Services) -> str:
         return f"does not answer: {error}"
     except UserError as error:
         return error.message
-    return "ok"
+    return None
 
 
 def _database(services: Services) -> None:

@@ -24,6 +24,7 @@ HEADERS = {
 
 
 def add_page(app: FastAPI) -> None:
+    @app.head("/", include_in_schema=False)
     @app.get("/", include_in_schema=False)
     async def index() -> FileResponse:
         return FileResponse(FOLDER / "index.html", headers=HEADERS)

@@ -18,7 +18,7 @@ router = APIRouter(prefix="/v1", tags=["quotes"], responses=ERRORS)
 def create_quote(tenant: Tenant, sent: Sent, services: Here) -> Response:
     """Plan and price a clip; nothing runs. Create with `quote_id` runs it at this price."""
     rate = services.rates.take(tenant)
-    request, picture = checked(sent)
+    request, picture = checked(sent, services.settings)
     if request.quote_id is not None:
         raise invalid("quote_id", "is for creating a video")
     quote = plan(services, tenant, request, picture)

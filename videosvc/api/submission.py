@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 import reprlib
 import tempfile
@@ -16,6 +18,8 @@ from videosvc.api.errors import ApiError, invalid, invalid_value, unavailable
 from videosvc.api.image import take_picture
 from videosvc.api.schemas import VideoRequest
 from videosvc.api.services import Services
+from videosvc.api.webhook_url import check_webhook_url
+from videosvc.config.settings import Settings
 from videosvc.engine.picture import PARAM, Picture
 from videosvc.pricing.quote import Quote
 from videosvc_queue.errors import QueueError
@@ -28,7 +32,7 @@ START_S = 300.0  # of an attempt's wall time that is no compute: loading the mod
 FREE_BESIDE_QUOTE = {"quote_id", "webhook_url", "metadata"}  # what a quote says nothing of
 
 
-def checked(body: Body) -> tuple[VideoRequest, Picture | None]:
+def checked(body: Body, settings: Settings) -> tuple[VideoRequest, Picture | None]:
     """The request, and the picture it starts from. Raises ApiError, UserError naming the field that is wrong."""
     body, picture = take_picture(body)
     try:
@@ -37,7 +41,15 @@ def checked(body: Body) -> tuple[VideoRequest, Picture | None]:
         raise invalid_value(error, VideoRequest) from error
     for name in body.files:
         raise invalid(name, "may not be a file" if name in VideoRequest.model_fields else "unknown field")
+    if request.webhook_url is not None:
+        check_webhook_url(request.webhook_url, settings.webhook_allow_private)
     return request, picture
+
+
+def body_hash(request: VideoRequest, picture: Picture | None) -> str:
+    """The same for the same request, JSON or form, whether it spells out a default or not."""
+    fields = request.model_dump(exclude_defaults=True)
+    return hashlib.sha256(json.dumps([fields, picture and picture.digest], sort_keys=True).encode()).hexdigest()
 
 
 def plan(services: Services, caller: Caller, request: VideoRequest, picture: Picture | None) -> Quote:

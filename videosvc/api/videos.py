@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import AsyncIterator
+from contextlib import nullcontext
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Header, Query, Request
@@ -13,8 +15,9 @@ from videosvc.api.body import Body, read_body
 from videosvc.api.errors import invalid, not_found
 from videosvc.api.schemas import ERRORS, DeletedVideo, Video, VideoList, request_body
 from videosvc.api.services import Here, Services
-from videosvc.api.submission import checked, submit
+from videosvc.api.submission import body_hash, checked, submit
 from videosvc.api.video_object import poll_after_ms, video_object
+from videosvc.engine.picture import PARAM
 from videosvc_queue.job import Job, Status
 
 router = APIRouter(prefix="/v1", tags=["videos"], responses=ERRORS)
@@ -25,9 +28,14 @@ KEY = r"^[\x21-\x7e]+$"
 Tenant = Annotated[Caller, Depends(authorize)]
 
 
-async def sent_body(request: Request, tenant: Tenant, services: Here) -> Body:
-    """After the caller is known: nobody else's body is read."""
-    return await read_body(request, services.settings.max_body_bytes)
+async def sent_body(request: Request, tenant: Tenant, services: Here) -> AsyncIterator[Body]:
+    """After the caller is known: nobody else's body is read. One with a picture, of which some kilobytes may unpack to
+    a hundred megabytes, waits until few others have one, and waits here, where it takes no thread from those without.
+    """
+    few = request.app.state.few
+    body = await read_body(request, services.settings.max_body_bytes, few)
+    async with few if PARAM in body.fields or PARAM in body.files else nullcontext():
+        yield body
 
 
 Sent = Annotated[Body, Depends(sent_body)]
@@ -42,9 +50,10 @@ def create_video(
 ) -> Response:
     """Queue a clip. The same `Idempotency-Key` with the same body answers the same video for 24 hours."""
     rate = services.rates.take(tenant)
-    (request, picture), body_hash = checked(sent), sent.hash
-    with services.unsure.job_id(tenant.tenant, body_hash) as (job_id, again):
-        job, replayed = submit(services, tenant, request, picture, body_hash, idempotency_key, job_id, again)
+    request, picture = checked(sent, services.settings)
+    content = body_hash(request, picture)
+    with services.unsure.job_id(tenant.tenant, content) as (job_id, again):
+        job, replayed = submit(services, tenant, request, picture, content, idempotency_key, job_id, again)
         return _answer(services, job, rate.headers() | ({"Idempotent-Replayed": "true"} if replayed else {}))
 
 

@@ -8,6 +8,8 @@ from videosvc.artifacts.store import ArtifactStore
 from videosvc_queue.store import Store
 
 BATCH = 100  # jobs a tick
+ORPHAN_S = 24 * 3600.0  # a picture is stored moments before its job is; without one so long after, its API died between
+ORPHANS_EVERY_S = 3600.0  # it lists the whole store
 
 
 class Sweeper:
@@ -16,23 +18,46 @@ class Sweeper:
     def __init__(self, store: Store, artifacts: ArtifactStore) -> None:
         self._store = store
         self._artifacts = artifacts
+        self._orphans_at = 0.0
 
     def tick(self, now: float | None = None) -> int:
-        """Removes the artifacts of jobs expired at `now` (Unix seconds); returns of how many.
+        """Removes the artifacts of jobs expired at `now` (Unix seconds), and at times orphans; returns of how many.
 
         Raises OSError if some cannot be removed; the others are.
         """
+        now = time.time() if now is None else now
+        failures: list[OSError] = []
+        removed = self._remove_expired(now, failures)
+        if now >= self._orphans_at:
+            self._orphans_at = now + ORPHANS_EVERY_S
+            removed += self._remove_orphans(now - ORPHAN_S, failures)
+        if failures:
+            raise failures[-1]
+        return removed
+
+    def _remove_expired(self, now: float, failures: list[OSError]) -> int:
         removed = 0
-        failure: OSError | None = None
-        for job in self._store.expired_artifacts(time.time() if now is None else now, BATCH):
+        for job in self._store.expired_artifacts(now, BATCH):
             try:
                 self._artifacts.delete(job.id)
             except OSError as error:
-                failure = error
+                failures.append(error)
                 continue
             # After the files: a crash between the two leaves a row to be swept again, not a file nobody remembers.
             self._store.mark_removed(job.id)
             removed += 1
-        if failure is not None:
-            raise failure
+        return removed
+
+    def _remove_orphans(self, before: float, failures: list[OSError]) -> int:
+        """What jobs were to start from that then never came to be, if it was stored before then (Unix seconds)."""
+        removed = 0
+        try:
+            kept = self._artifacts.jobs()
+            for start in range(0, len(kept), BATCH):
+                for job_id in self._store.without_job(kept[start : start + BATCH]):
+                    if self._artifacts.has_only_input(job_id, before):
+                        self._artifacts.delete(job_id)
+                        removed += 1
+        except OSError as error:
+            failures.append(error)
         return removed

@@ -8,7 +8,6 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -91,10 +90,9 @@ class ArtifactStore:
         """Whether all that there is of a job is what it starts from, stored before then (Unix seconds)."""
         place = self._place(_checked(job_id))
         with contextlib.suppress(FileNotFoundError, NotADirectoryError), _os_errors():
-            if self._names(place) != [str(INPUT)]:
-                return False
-            files = self._files.find(f"{place}/{INPUT}")
-            return bool(files) and all(self._files.modified(file).timestamp() < before for file in files)
+            if self._names(place) == [str(INPUT)] and self._files.isdir(f"{place}/{INPUT}"):
+                files = self._files.find(f"{place}/{INPUT}")
+                return bool(files) and all(self._files.modified(file).timestamp() < before for file in files)
         return False
 
     def _names(self, place: str) -> list[str]:
@@ -105,7 +103,7 @@ class ArtifactStore:
         return f"{self._root}/{key}"
 
 
-@contextmanager
+@contextlib.contextmanager
 def _os_errors() -> Iterator[None]:
     """What a file system raises in words of its own (botocore's are plain Exceptions) as an OSError."""
     try:

@@ -43,12 +43,15 @@ def submit(
     size: Annotated[str | None, typer.Option(metavar="WxH", help="Width and height in pixels.")] = None,
     fps: Annotated[int | None, typer.Option(help="Frames per second.")] = None,
     seed: Annotated[int | None, typer.Option(help="The same seed gives the same clip.")] = None,
+    negative_prompt: Annotated[str | None, typer.Option(metavar="TEXT", help="What it must not show.")] = None,
     input_reference: InputReference = None,
     max_cost: Annotated[float | None, typer.Option(metavar="USD", help="The most it may cost.")] = None,
     max_compute: Annotated[float | None, typer.Option(metavar="SECONDS", help="The most compute it may take.")] = None,
     on_cap: Annotated[str | None, typer.Option(metavar="degrade|reject", help="If that is too little.")] = None,
     tier: Annotated[str | None, typer.Option(metavar="interactive|batch", help="batch is cheaper.")] = None,
+    quote_id: Annotated[str | None, typer.Option(metavar="ID", help="At the price of this quote.")] = None,
     webhook_url: Annotated[str | None, typer.Option(help="Told of the end.")] = None,
+    idempotency_key: Annotated[str | None, typer.Option(metavar="KEY", help="Sent twice it is still one.")] = None,
     watch: Annotated[bool, typer.Option("--watch", help="Wait for its end.")] = False,
     json_output: Json = False,
 ) -> None:
@@ -56,16 +59,17 @@ def submit(
     fields = {
         "prompt": prompt, "model": model, "preset": preset, "seconds": seconds, "size": size, "fps": fps, "seed": seed,
         "max_cost_usd": max_cost, "max_compute_seconds": max_compute, "on_cap": on_cap, "tier": tier,
-        "webhook_url": webhook_url,
+        "negative_prompt": negative_prompt, "quote_id": quote_id, "webhook_url": webhook_url,
     }  # fmt: skip
+    headers = {} if idempotency_key is None else {"Idempotency-Key": idempotency_key}
     body = {name: value for name, value in fields.items() if value is not None}
     picture = None if input_reference is None else Picture.load(input_reference)
     with _client() as client:
         if picture is None:
-            video = client.post("/v1/videos", json=body).json()
+            video = client.post("/v1/videos", json=body, headers=headers).json()
         else:
             files = {"input_reference": ("input_reference.png", picture.png, "image/png")}
-            video = client.post("/v1/videos", data=body, files=files).json()
+            video = client.post("/v1/videos", data=body, files=files, headers=headers).json()
         if watch:
             video = _watch(client, video["id"])
     typer.echo(json.dumps(video) if json_output else video["id"])

@@ -82,15 +82,23 @@ def list_keys(
 
 @app.command()
 def revoke(
-    key_id: Annotated[str, typer.Argument(metavar="ID", help="An id of `videosvc keys list`.")],
-    tenant: Annotated[str | None, typer.Option(help="Only if it is this tenant's.", show_default=False)] = None,
+    key_id: Annotated[
+        str | None, typer.Argument(metavar="[ID]", help="An id of `videosvc keys list`.", show_default=False)
+    ] = None,
+    tenant: Annotated[str | None, typer.Option(help="All of this tenant's, or ID if it is.", show_default=False)] = None,
 ) -> None:
-    """End a key; servers that know it forget it within seconds."""
+    """End a key, or all of a tenant; servers that know them forget them within seconds."""
+    if key_id is None and tenant is None:
+        raise UserError("ID: name a key, or a --tenant whose keys are all to end", param="key_id")
     with _store() as store:
-        mine = any(row.id == key_id for row in store.list_keys(tenant))
-        if not mine or not store.revoke_key(key_id):
-            raise UserError(f"ID: there is no key {key_id!r} in use", param="key_id")
-    typer.echo(f"{key_id} is revoked")
+        wanted = [row.id for row in store.list_keys(tenant) if key_id in (None, row.id)]
+        revoked = [each for each in wanted if store.revoke_key(each)]
+    if not revoked and key_id is not None:
+        raise UserError(f"ID: there is no key {key_id!r} in use", param="key_id")
+    if not revoked:
+        raise UserError(f"tenant: {tenant!r} has no key in use", param="tenant")
+    for each in revoked:
+        typer.echo(f"{each} is revoked")
 
 
 @app.command()

@@ -78,9 +78,10 @@ class LocalWorkers:
     def _keep(self) -> None:
         """All of it in one thread: when the thread that started a process ends, its leash is pulled."""
         running = [_Worker(device, self._environment) for device in self._devices]
-        while not self._stopping.wait(LOOK_EVERY_S):
+        while not self._stopping.is_set():
             for worker in running:
                 worker.look()
+            self._stopping.wait(LOOK_EVERY_S)
         for worker in running:
             worker.terminate()
         deadline = time.monotonic() + self._drain_s + KILL_AFTER_S
@@ -95,29 +96,28 @@ class _Worker:
         self._device = device
         self._environment = environment
         self._pause_s = RESTART_AFTER_S[0]
-        self._restart_at: float | None = None
-        self._start()
+        self._start_at = time.monotonic()
+        self._process: subprocess.Popen[bytes] | None = None
 
     def look(self) -> None:
-        """Starts it again, a while after it has died."""
-        if self._process.poll() is None:
-            return
+        """Starts it, and again a while after it has died or could not be started."""
         now = time.monotonic()
-        if self._restart_at is None:
-            first, longest = RESTART_AFTER_S
-            healthy = now - self._started_at > HEALTHY_AFTER_S
-            self._pause_s = first if healthy else min(2 * self._pause_s, longest)
-            self._restart_at = now + self._pause_s
-            code = self._process.returncode
-            log.warning("the worker on %s ended with %d; the next in %g s", self._device, code, self._pause_s)
-        elif now >= self._restart_at:
-            self._start()
+        if self._process is not None and self._process.poll() is not None:
+            self._later(f"ended with {self._process.returncode}", now - self._start_at > HEALTHY_AFTER_S)
+            self._process = None
+        if self._process is None and now >= self._start_at:
+            try:
+                self._process = self._start()
+            except OSError as error:  # no memory, no process number left: both come back
+                self._later(f"cannot be started: {error}")
 
     def terminate(self) -> None:
-        if self._process.poll() is None:
+        if self._process is not None and self._process.poll() is None:
             self._process.terminate()
 
     def wait_until(self, deadline: float) -> None:
+        if self._process is None:
+            return
         try:
             self._process.wait(max(0.0, deadline - time.monotonic()))
         except subprocess.TimeoutExpired:
@@ -125,14 +125,18 @@ class _Worker:
             self._process.kill()
             self._process.wait()
 
-    def _start(self) -> None:
+    def _later(self, why: str, healthy: bool = False) -> None:
+        first, longest = RESTART_AFTER_S
+        self._pause_s = first if healthy else min(2 * self._pause_s, longest)
+        self._start_at = time.monotonic() + self._pause_s
+        log.warning("the worker on %s %s; the next in %g s", self._device, why, self._pause_s)
+
+    def _start(self) -> subprocess.Popen[bytes]:
         worker = [sys.executable, "-P", "-c", "from videosvc.cli.main import main; main()", "worker"]
-        self._process = subprocess.Popen(
+        return subprocess.Popen(
             [sys.executable, "-I", "-S", "-c", LEASH, str(os.getpid()), *worker, "--device", self._device],
             env=self._environment,
             stdin=subprocess.DEVNULL,
             stdout=sys.stderr.fileno(),
             start_new_session=True,  # Ctrl-C is for serve, which tells the workers once
         )
-        self._started_at = time.monotonic()
-        self._restart_at = None

@@ -7,11 +7,25 @@ from collections.abc import Callable, Iterator
 from statistics import median
 
 from videosvc.engine.costs import CALM, GUARD, ComputeCap, Pace
-from videosvc.engine.meter import Meter
-from videosvc.errors import ComputeCapExceeded
+from videosvc.engine.meter import ComputeReceipt, Meter
+from videosvc.errors import GenerationError
 
 RECENT = 3  # pieces whose median is the device's pace: two slow ones of three are believed, one is not
 SURGE = 1.5  # how much slower still a device that has slowed already may become within one piece
+
+
+class ComputeCapExceeded(GenerationError):
+    """The cap came too near for even the shortest way to the end. What was spent is below it.
+
+    `kept`: the receipt of a file that has the clip up to here; None: there is none, as no chunk was done.
+    """
+
+    code = "compute_cap_exceeded"
+    exit_code = 3
+
+    def __init__(self, message: str, kept: ComputeReceipt | None = None) -> None:
+        super().__init__(message)
+        self.kept = kept
 
 
 class Budget:

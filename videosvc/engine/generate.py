@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from videosvc.engine.batch import Batch, Seat
-from videosvc.engine.budget import Budget
+from videosvc.engine.budget import Budget, ComputeCapExceeded
 from videosvc.engine.checkpoint import Checkpoint
 from videosvc.engine.costs import ComputeCap
 from videosvc.engine.events import ChunkDone, Done, Event, StepDone, TextEncoded, Traded
@@ -22,7 +22,7 @@ from videosvc.engine.meter import Meter
 from videosvc.engine.mux import Mp4Writer
 from videosvc.engine.picture import Picture
 from videosvc.engine.plan import Plan
-from videosvc.errors import ComputeCapExceeded, GenerationError
+from videosvc.errors import GenerationError
 from videosvc.families.base import Clip, Family
 from videosvc.families.latent_spec import LatentSpec
 from videosvc.families.step_cache import StepCache

@@ -18,6 +18,8 @@ PARAM = "input_reference"  # what a request calls it
 FORMATS = ("PNG", "JPEG", "WEBP")
 MAX_BYTES = 16 * 1024 * 1024  # of a file
 MAX_PIXELS = 4096 * 4096
+MAX_SIDE = 8192
+MAX_ASPECT = 16  # of the longer side to the shorter: a clip would show next to nothing of it
 KEPT_SIDE = 720  # pixels of the shorter side: clips are smaller, and nobody's 16 megapixels need be kept
 
 
@@ -41,6 +43,9 @@ class Picture:
             with Image.open(io.BytesIO(data), formats=FORMATS) as image:  # reads the header alone
                 if image.width * image.height > MAX_PIXELS:
                     raise _refusal(f"{image.width}x{image.height}: may have at most {MAX_PIXELS} pixels")
+                if max(image.size) > min(MAX_SIDE, MAX_ASPECT * min(image.size)):
+                    limits = f"at most {MAX_SIDE} pixels long, and at most {MAX_ASPECT} times as long as the other"
+                    raise _refusal(f"{image.width}x{image.height}: a side may be {limits}")
                 # Not of a JPEG: what phones put behind the first picture there is a smaller one of the same.
                 if image.format in ("PNG", "WEBP") and getattr(image, "n_frames", 1) > 1:
                     raise _refusal("must be one picture, not an animation")

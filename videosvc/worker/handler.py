@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from videosvc.artifacts.previews import ClipPreviews
-from videosvc.artifacts.store import ArtifactStore
+from videosvc.artifacts.store import Artifact, ArtifactStore
 from videosvc.config.models import ModelEntry, load_model
 from videosvc.config.reload import LiveConfig
+from videosvc.engine.budget import ComputeCapExceeded
 from videosvc.engine.meter import ComputeReceipt
 from videosvc.engine.picture import Picture
 from videosvc.engine.plan import Plan
-from videosvc.errors import ComputeCapExceeded, GenerationError, ModelError, UnknownModel, UserError
+from videosvc.errors import GenerationError, ModelError, UnknownModel, UserError
 from videosvc.pricing.cost_model import CostModel
 from videosvc.pricing.energy import Energy, EnergyMeter
 from videosvc.pricing.quote import Quote, charge
@@ -32,6 +33,7 @@ from videosvc.worker.memory import free_memory, is_out_of_memory
 from videosvc.worker.warm_models import WarmModels
 from videosvc_queue.context import Cancelled, Context
 from videosvc_queue.job import Job, Status
+from videosvc_queue.patience import patiently
 from videosvc_queue.runner import Outcome
 
 log = logging.getLogger(__name__)
@@ -156,17 +158,21 @@ class VideoHandler:
     def _picture(self, job: Job) -> Picture | None:
         """What the job starts from, as the API stored it."""
         key = job.payload.get("input_reference")
-        return None if key is None else Picture(b"".join(self._artifacts.open(key)))
+        return None if key is None else Picture(patiently(lambda: b"".join(self._artifacts.open(key)), OSError))
 
     def _keep(self, job: Job, context: Context, video: Path, previews: ClipPreviews) -> dict[str, Any]:
         """Stores the clip and its previews; the `artifacts` of the result."""
+
+        def put(file: Path) -> Artifact:
+            return patiently(lambda: self._artifacts.put(job.id, context.fence, file.name, file), OSError)
+
         # At once: a disk that is waited for, or a server, takes three files in about the time of one. And the previews
         # are drawn meanwhile.
         with ThreadPoolExecutor(3, "videosvc-store") as threads:
-            stored = {"video": threads.submit(self._artifacts.put, job.id, context.fence, video.name, video)}
+            stored = {"video": threads.submit(put, video)}
             thumbnail, spritesheet = previews.save(video.parent)
             for variant, file in (("thumbnail", thumbnail), ("spritesheet", spritesheet)):
-                stored[variant] = threads.submit(self._artifacts.put, job.id, context.fence, file.name, file)
+                stored[variant] = threads.submit(put, file)
             return {variant: artifact.result().as_dict() for variant, artifact in stored.items()}
 
     def _learn(self, plan: Plan, entry: ModelEntry, receipt: ComputeReceipt, cold: bool) -> None:

@@ -1,0 +1,75 @@
+"""S3 as it meets us when it is away, or allows little."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+import s3fs
+
+from videosvc.artifacts.store import ArtifactStore
+
+
+@contextmanager
+def _bucket(port: int) -> Iterator[ArtifactStore]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
+        patch.setenv("AWS_ACCESS_KEY_ID", "id")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+        patch.setenv("AWS_MAX_ATTEMPTS", "1")
+        patch.setattr(s3fs.S3FileSystem, "retries", 1)  # else each of them takes seconds
+        s3fs.S3FileSystem.clear_instance_cache()  # which knows the address of the one before
+        yield ArtifactStore("s3://bucket/prefix")
+        s3fs.S3FileSystem.clear_instance_cache()
+
+
+@contextmanager
+def bucket_that_is_away() -> Iterator[ArtifactStore]:
+    """Nobody listens where it should be."""
+    with _bucket(1) as store:
+        yield store
+
+
+@contextmanager
+def bucket_to_write_only() -> Iterator[tuple[ArtifactStore, dict[str, bytes]]]:
+    """One whose key may put objects, and nothing else; and what was put."""
+    objects: dict[str, bytes] = {}
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_PUT(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            path = self.path.partition("?")[0]
+            is_object = path.count("/") > 1
+            if is_object:
+                objects[path] = body
+            self._answer(200 if is_object else 403, hashlib.md5(body).hexdigest())
+
+        def do_GET(self) -> None:
+            self._answer(403, "")
+
+        do_HEAD = do_GET
+
+        def _answer(self, status: int, etag: str) -> None:
+            self.send_response(status)
+            self.send_header("ETag", f'"{etag}"')
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, format: str, *arguments: object) -> None:
+            """Not on the terminal."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            with _bucket(server.server_port) as store:
+                yield store, objects
+        finally:
+            server.shutdown()
+            thread.join()
