@@ -8,23 +8,24 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import fsspec
 import pytest
-import s3fs
 
 from videosvc.artifacts.store import ArtifactStore
 
 
 @contextmanager
 def _bucket(port: int) -> Iterator[ArtifactStore]:
+    s3 = fsspec.get_filesystem_class("s3")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
         patch.setenv("AWS_ACCESS_KEY_ID", "id")
         patch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
         patch.setenv("AWS_MAX_ATTEMPTS", "1")
-        patch.setattr(s3fs.S3FileSystem, "retries", 1)  # else each of them takes seconds
-        s3fs.S3FileSystem.clear_instance_cache()  # which knows the address of the one before
+        patch.setattr(s3, "retries", 1)  # else each of them takes seconds
+        s3.clear_instance_cache()  # which knows the address of the one before
         yield ArtifactStore("s3://bucket/prefix")
-        s3fs.S3FileSystem.clear_instance_cache()
+        s3.clear_instance_cache()
 
 
 @contextmanager

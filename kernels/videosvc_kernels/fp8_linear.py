@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
+from videosvc_kernels.low_bit_linear import LowBitLinear
 from videosvc_kernels.quantize import TINY
 
 FP8 = torch.float8_e4m3fn
@@ -27,37 +28,43 @@ def quantize_fp8(x: Tensor) -> tuple[Tensor, Tensor]:
     return (x / scale[..., None]).to(FP8), scale
 
 
+def fp8_refusal(device: torch.device) -> str | None:
+    """Why `device` cannot even store weights in fp8, in one line; None if it can. It is tried, not looked up."""
+    try:
+        codes, scale = quantize_fp8(torch.tensor([[1.0, -2.0]], device=device))
+        stored = (codes.float() * scale[:, None]).tolist()
+    except (RuntimeError, NotImplementedError, AssertionError, TypeError) as error:  # each backend has its own
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        return f"{device} stores no fp8 ({reason})"
+    return None if stored == [[1.0, -2.0]] else f"{device} gives back other numbers than were stored in fp8"
+
+
 def fp8_product_refusal(device: torch.device) -> str | None:
     """Why products on `device` are not made in fp8, in one line; None if they are."""
     if device.type != "cuda":
-        return f"{device} multiplies no fp8: it only stores weights in it, which saves memory and no time"
+        return f"{device} has no fp8 products, weights are only stored in it"
     capability = torch.cuda.get_device_capability(device)
     if capability < CAPABILITY:
         own, needed = (".".join(map(str, version)) for version in (capability, CAPABILITY))
-        return f"{device} has compute capability {own}, fp8 products need {needed}: weights are only stored in fp8"
+        return f"{device} has compute capability {own}, fp8 products need {needed}: weights are only stored in it"
     return None
 
 
-class Fp8Linear(nn.Module):
+class Fp8Linear(LowBitLinear):
     """`nn.Linear` with e4m3 weights. `storage_only` says whether anything is computed in fp8."""
 
-    codes: Tensor
-    scale: Tensor
-    bias: Tensor | None
+    CODES = FP8
 
-    def __init__(self, linear: nn.Linear) -> None:
-        """Quantises a layer's weights; its bias is shared."""
-        super().__init__()
-        self.out_features, self.in_features = linear.weight.shape
-        codes, scale = quantize_fp8(linear.weight.detach())
-        self.register_buffer("codes", codes)
-        self.register_buffer("scale", scale)
-        self.register_buffer("bias", None if linear.bias is None else linear.bias.detach())
+    def __init__(self, codes: Tensor, scale: Tensor, bias: Tensor | None) -> None:
+        super().__init__(codes, scale, bias)
         odd = self.in_features % MULTIPLE or self.out_features % MULTIPLE
         self.storage_only = bool(odd) or fp8_product_refusal(codes.device) is not None
 
+    @staticmethod
+    def quantize(weight: Tensor) -> tuple[Tensor, Tensor]:
+        return quantize_fp8(weight)
+
     def forward(self, x: Tensor) -> Tensor:
-        """`(..., K)` to `(..., N)`, the same type."""
         multiply = stored_fp8_linear if self.storage_only else scaled_fp8_linear
         y = multiply(x.reshape(-1, self.in_features), self.codes, self.scale)
         if self.bias is not None:
@@ -65,7 +72,7 @@ class Fp8Linear(nn.Module):
         return y.to(x.dtype).reshape(*x.shape[:-1], self.out_features)
 
     def extra_repr(self) -> str:
-        return f"in_features={self.in_features}, out_features={self.out_features}, storage_only={self.storage_only}"
+        return f"{super().extra_repr()}, storage_only={self.storage_only}"
 
 
 def stored_fp8_linear(x: Tensor, codes: Tensor, scale: Tensor) -> Tensor:

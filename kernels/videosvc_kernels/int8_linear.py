@@ -10,50 +10,41 @@ from functools import cache
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
+from videosvc_kernels.low_bit_linear import LowBitLinear
 from videosvc_kernels.quantize import LARGEST, Int8Rows, dequantize_rows, quantize_rows
 
 MAX_IN_FEATURES = (2**31 - 1) // LARGEST**2  # more could overflow int32
 GPU_ROWS, GPU_MULTIPLE = 17, 8  # cuBLASLt takes no fewer rows, and only sides in such multiples
 
 
-class Int8Linear(nn.Module):
-    """`nn.Linear` with int8 weights. Any float type in, the same out."""
+class Int8Linear(LowBitLinear):
+    """`nn.Linear` with int8 weights."""
 
-    codes: Tensor
-    scale: Tensor
-    bias: Tensor | None
+    CODES = torch.int8
 
-    def __init__(self, weight: Int8Rows, bias: Tensor | None) -> None:
-        """`weight`: `(N, K)` codes. Raises ValueError if a product of them could overflow."""
-        super().__init__()
-        self.out_features, self.in_features = weight.codes.shape
+    def __init__(self, codes: Tensor, scale: Tensor, bias: Tensor | None) -> None:
+        """Raises ValueError if a product of the codes could overflow."""
+        super().__init__(codes, scale, bias)
         if self.in_features > MAX_IN_FEATURES:
             raise ValueError(f"in_features: {self.in_features} is more than int32 holds, {MAX_IN_FEATURES}")
-        self.register_buffer("codes", weight.codes)
-        self.register_buffer("scale", weight.scale)
-        self.register_buffer("bias", None if bias is None else bias.detach().float())
 
     @staticmethod
-    def of(linear: nn.Linear) -> Int8Linear:
-        """Quantises a layer's weights; its bias is kept in float32."""
-        return Int8Linear(quantize_rows(linear.weight.detach()), linear.bias)
+    def quantize(weight: Tensor) -> tuple[Tensor, Tensor]:
+        rows = quantize_rows(weight)
+        return rows.codes, rows.scale
 
     @property
     def weight(self) -> Int8Rows:
         return Int8Rows(self.codes, self.scale)
 
     def forward(self, x: Tensor) -> Tensor:
-        """`(..., K)` to `(..., N)`."""
         rows = quantize_rows(x.reshape(-1, self.in_features))
         multiply = int8_product if x.device.type == "cpu" else padded_int8_product
         y = multiply(rows.codes, self.codes).float().mul_(rows.scale[:, None])
         y = y.mul_(self.scale) if self.bias is None else torch.addcmul(self.bias, y, self.scale)
         return y.to(x.dtype).reshape(*x.shape[:-1], self.out_features)
-
-    def extra_repr(self) -> str:
-        return f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"
 
 
 def int8_product(a: Tensor, b: Tensor) -> Tensor:

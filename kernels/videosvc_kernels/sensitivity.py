@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from videosvc_kernels.int8_linear import Int8Linear
+from videosvc_kernels.low_bit_linear import LowBitLinear
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,34 +21,38 @@ class Sensitivity:
 
 
 def layers_to_keep(
-    module: nn.Module, names: Sequence[str], run: Callable[[], Tensor], tolerance: float
+    module: nn.Module, layer: type[LowBitLinear], names: Sequence[str], run: Callable[[], Tensor], tolerance: float
 ) -> frozenset[str]:
-    """Those of the linear layers `names` to leave alone for the output to be within `tolerance` of what it is.
+    """Those of the linear layers `names` to make no `layer` of for the output to be within `tolerance` of what it is.
 
     None, if quantising all is within it; only else each is measured alone, which takes a run a layer. `run` puts the
     same inputs through the model each time. The model is left as it was.
     """
     with torch.inference_mode():
-        if _error(module, names, run, run()) <= tolerance:
+        if _error(module, layer, names, run, run()) <= tolerance:
             return frozenset()
-    return keep_high(sensitivities(module, names, run), tolerance)
+    return keep_high(sensitivities(module, layer, names, run), tolerance)
 
 
 @torch.inference_mode()
-def sensitivities(module: nn.Module, names: Sequence[str], run: Callable[[], Tensor]) -> tuple[Sensitivity, ...]:
+def sensitivities(
+    module: nn.Module, layer: type[LowBitLinear], names: Sequence[str], run: Callable[[], Tensor]
+) -> tuple[Sensitivity, ...]:
     """The linear layers `names` of `module`, the most sensitive first. As `layers_to_keep`, it changes nothing."""
     wanted = run()
-    found = [Sensitivity(name, _error(module, [name], run, wanted)) for name in names]
+    found = [Sensitivity(name, _error(module, layer, [name], run, wanted)) for name in names]
     return tuple(sorted(found, key=lambda one: -one.error))
 
 
-def _error(module: nn.Module, names: Sequence[str], run: Callable[[], Tensor], wanted: Tensor) -> float:
+def _error(
+    module: nn.Module, layer: type[LowBitLinear], names: Sequence[str], run: Callable[[], Tensor], wanted: Tensor
+) -> float:
     """What quantising `names` together does to the output, as in `Sensitivity`."""
     originals = {name: module.get_submodule(name) for name in names}
     try:
         for name, linear in originals.items():
             assert isinstance(linear, nn.Linear)
-            module.set_submodule(name, Int8Linear.of(linear))
+            module.set_submodule(name, layer.of(linear))
         off = torch.linalg.vector_norm(run().double() - wanted.double())
     finally:
         for name, linear in originals.items():

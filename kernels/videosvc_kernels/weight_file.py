@@ -13,6 +13,7 @@ import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -55,7 +56,7 @@ def _about(key: str, tensors: Mapping[str, Tensor]) -> dict[str, str]:
     for name in sorted(tensors):
         tensor = tensors[name]
         checksum = zlib.crc32(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode(), checksum)
-        checksum = zlib.crc32(tensor.numpy().data, checksum)
+        checksum = zlib.crc32(tensor.view(torch.uint8).numpy().data, checksum)  # numpy knows no fp8
     return {"format": FORMAT, "key": key, "crc32": f"{checksum:08x}"}
 
 

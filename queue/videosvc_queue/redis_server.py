@@ -102,7 +102,7 @@ class EmbeddedRedis:
             "unixsocketperm 700",
             f"requirepass {self._password}",
             "maxmemory-policy noeviction",  # an evicted queue key would be a lost doorbell
-            "appendonly no",                # the truth is in SQL
+            "appendonly no",  # the truth is in SQL
             'save ""',
             f'dir "{self._folder}"',
             f'logfile "{self._folder / "redis.log"}"',
@@ -158,9 +158,7 @@ def find_server() -> str:
             reason = str(error)
     except ImportError as error:
         reason = str(error)
-    raise RedisServerError(
-        f"no Redis: install redis-server or valkey-server, or set VIDEOSVC_REDIS_URL ({reason})"
-    )
+    raise RedisServerError(f"no Redis: install redis-server or valkey-server, or set VIDEOSVC_REDIS_URL ({reason})")
 
 
 def private_folder(data_dir: Path) -> tuple[Path, int | None]:

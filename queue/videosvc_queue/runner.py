@@ -31,14 +31,14 @@ RAISED = Fault("internal_error", "the job failed while it ran")  # what went wro
 class Outcome:
     """How a job ended, and what it costs. All of it is written in one transaction."""
 
-    status: Status                # COMPLETED, FAILED or CANCELLED
-    charge_usd: Decimal           # at most what is held
-    compute_s: float = 0.0        # device-seconds used, for `usage`
+    status: Status  # COMPLETED, FAILED or CANCELLED
+    charge_usd: Decimal  # at most what is held
+    compute_s: float = 0.0  # device-seconds used, for `usage`
     result: dict[str, Any] = field(default_factory=dict)  # JSON
-    detail: dict[str, Any] | None = None                  # JSON; None leaves it as it is
+    detail: dict[str, Any] | None = None  # JSON; None leaves it as it is
     error_code: str | None = None
     error_message: str | None = None
-    expires_at: float | None = None                       # Unix seconds: artifacts may go then
+    expires_at: float | None = None  # Unix seconds: artifacts may go then
 
 
 Handler = Callable[[Job, Context], Outcome]

@@ -128,7 +128,7 @@ def _json(body: dict[str, Any]) -> bytes:
         (b'{"prompt": "a", "max_cost_usd": 1, "max_cost_usd": 9}', "max_cost_usd"),
         (b'{"prompt": "a", "metadata": {"b": "1", "b": "1"}}', "b"),
         (b'{"\\ud800": 1, "\\ud800": 1}', "body"),
-        (b'{"prompt": "a", "metadata": ' + b"[" * 16 + b"]" * 16 + b"}", "body"),
+        (b'{"prompt": "a", "metadata": ' + b"[" * 17 + b"]" * 17 + b"}", "body"),
         (b'{"prompt": ' + b"[" * 1200 + b"]" * 1200 + b"}", "body"),
         (b'{"prompt": ' + b'{"a":' * 1200 + b"1" + b"}" * 1200 + b"}", "body"),
         (b"{" + b",".join(b'"k%d": 1' % number for number in range(9_999)) + b', "k9998": 1}', "k9998"),

@@ -29,9 +29,7 @@ def finish(store: Store, artifacts: ArtifactStore, job_id: str, expires_at: floa
     assert claim is not None
     artifact = artifacts.put(job_id, claim.fence, "video.mp4", video)
     result = {"artifacts": {"video": artifact.as_dict()}}
-    store.finish(
-        job_id, claim.fence, Status.COMPLETED, result=result, charge_usd=Decimal(0), expires_at=expires_at
-    )
+    store.finish(job_id, claim.fence, Status.COMPLETED, result=result, charge_usd=Decimal(0), expires_at=expires_at)
     return artifact.key
 
 
@@ -120,7 +118,9 @@ def test_a_picture_whose_job_never_came_to_be_goes_after_a_day(
 ) -> None:
     picture, others = tmp_path / "input_reference.png", tmp_path / "kept" / "notes" / "0"
     picture.write_bytes(b"picture")
-    keys = {name: artifacts.put(name, 0, picture.name, picture).key for name in ("orphan", "queued", "deleted", "older")}
+    keys = {
+        name: artifacts.put(name, 0, picture.name, picture).key for name in ("orphan", "queued", "deleted", "older")
+    }
     ran = artifacts.put("older", 1, picture.name, picture).key  # of another database, as an attempt has run
     for name in ("queued", "deleted"):
         store.submit(NewJob(name, "ann", Tier.BATCH, "toy", {}, 1.0, Decimal("0.01"), 60.0), TenantLimits())
@@ -149,7 +149,6 @@ def test_a_store_that_is_away_stops_no_sweep(store: Store, artifacts: ArtifactSt
     video.write_bytes(b"clip")
     for name in ("video_a", "video_b"):
         finish(store, artifacts, name, 1000.0, video)
-    with bucket_that_is_away() as away:
-        with pytest.raises(OSError, match="EndpointConnectionError"):
-            Sweeper(store, away).tick(now=2000.0)
+    with bucket_that_is_away() as away, pytest.raises(OSError, match="EndpointConnectionError"):
+        Sweeper(store, away).tick(now=2000.0)
     assert Sweeper(store, artifacts).tick(now=2000.0) == 2

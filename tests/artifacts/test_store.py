@@ -21,7 +21,9 @@ CONTENT = os.urandom(600_000)  # more than two pieces
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ArtifactStore]:
     """The local way, and that of every other file system."""
     yield ArtifactStore(f"file://{tmp_path}/kept" if request.param == "file" else "memory://bucket/prefix")
-    fsspec.filesystem("memory").store.clear()
+    memory = fsspec.filesystem("memory")
+    memory.store.clear()
+    memory.pseudo_dirs[:] = [""]
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ def test_a_worker_that_could_not_be_started_or_ended_is_started_again(
     with LocalWorkers(["cpu"], {}, drain_s=10):
         eventually(lambda: caplog.text.count("the worker on cpu cannot be started: [Errno 2]") == 2)
         fresh = tmp_path / "new"
-        fresh.write_text(f'#!/bin/sh\necho $$ > {started}.part\nmv {started}.part {started}\nexec sleep 600\n')
+        fresh.write_text(f"#!/bin/sh\necho $$ > {started}.part\nmv {started}.part {started}\nexec sleep 600\n")
         fresh.chmod(0o755)
         fresh.rename(program)
         eventually(started.exists)

@@ -21,7 +21,8 @@ def test_check_by_name_says_what_it_is_and_which_levers(capsys: pytest.CaptureFi
     assert "family anyflow_far: AnyFlowFARTransformer3DModel and CausalConvAutoencoder" in out
     assert "lever weights='native' is supported" in out
     assert "lever weights='int8' is supported" in out
-    assert "lever weights='fp8' is not available yet for family anyflow_far: allowed native, bf16, int8" in out
+    assert "lever weights='fp8' is supported: saves memory, no time: cpu has no fp8 products" in out
+    assert "lever frame_cache='off' makes no sense for family anyflow_far (every step" in out
 
 
 def test_check_by_path_tells_the_family(tiny_checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -29,14 +29,25 @@ def test_show_of_an_unknown_name(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_check_accepts_a_good_file(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["presets", "check", str(DRAFT)]) == 0
-    assert "ok, for family anyflow_far" in capsys.readouterr().out
+    assert capsys.readouterr().out == f"{DRAFT}: ok, for family anyflow_far\n"
+
+
+def test_check_says_where_fp8_only_stores(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("VIDEOSVC_DEVICE", "cpu")
+    file = tmp_path / "draft.toml"
+    file.write_text(preset_text("draft").replace('weights = "native"', 'weights = "fp8"'))
+    assert run(["presets", "check", str(file)]) == 0
+    says = "lever weights='fp8' saves memory, no time: cpu has no fp8 products, weights are only stored in it"
+    assert capsys.readouterr().out.splitlines() == [f"{file}: ok, for family anyflow_far", says]
 
 
 @pytest.mark.parametrize(
     ("old", "new", "says"),
     [
         ("steps = 2", "steps = 0", "quality.steps = 0: must be greater than or equal to 1"),
-        ('weights = "native"', 'weights = "fp8"', "lever weights='fp8' is not available yet"),
+        ('frame_cache = "native"', 'frame_cache = "off"', "lever frame_cache='off' makes no sense"),
     ],
 )
 def test_check_refuses_a_bad_file(

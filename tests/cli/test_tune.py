@@ -51,7 +51,7 @@ def test_from_a_sweep_to_quotes_and_a_preset(
     assert prices == sorted(prices) and worth == sorted(worth)
 
     table = json.loads((folder / "quality.json").read_text())
-    assert len(table["points"]) == 2 * 3 * 2 + 2  # weights too, and a reference for each size
+    assert len(table["points"]) == 2 * 4 * 2 + 2  # weights too, and a reference for each size
     assert sum(point["frontier"] for point in table["points"]) == len(answer["frontier"])
     with Image.open(folder / "frontier.png") as picture:
         assert picture.size == (1000, 625) and len(picture.convert("RGB").getcolors(10**6) or []) > 20

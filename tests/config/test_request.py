@@ -86,12 +86,12 @@ def test_a_bad_value_names_its_option_and_what_is_allowed(field: str, value: Any
     assert caught.value.exit_code == 2
 
 
-def test_a_preset_with_levers_not_there_yet_is_refused(tmp_path: Path) -> None:
+def test_a_preset_with_levers_that_make_no_sense_is_refused(tmp_path: Path) -> None:
     (tmp_path / "models.toml").write_text((CHECKOUT_CONFIGS / "models.toml").read_text())
     text = preset_text("draft")
     (tmp_path / "presets").mkdir()
-    (tmp_path / "presets" / "draft.toml").write_text(text.replace('weights = "native"', 'weights = "fp8"'))
-    with pytest.raises(UserError, match="lever weights='fp8' is not available yet for family anyflow_far"):
+    (tmp_path / "presets" / "draft.toml").write_text(text.replace('frame_cache = "native"', 'frame_cache = "off"'))
+    with pytest.raises(UserError, match="lever frame_cache='off' makes no sense for family anyflow_far"):
         resolve_plan(replace(BALLOON, preset="draft"), tmp_path, Settings())
 
 

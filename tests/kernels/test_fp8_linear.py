@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from videosvc_kernels import Fp8Linear, fp8_product_refusal
+from videosvc_kernels import Fp8Linear, fp8_product_refusal, fp8_refusal
 from videosvc_kernels.fp8_linear import FP8, quantize_fp8, scaled_fp8_linear, stored_fp8_linear
 
 
@@ -49,7 +49,7 @@ def test_both_ways_equal_their_references(seed: int, m: int, k: int, n: int) -> 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_on_a_cpu_it_says_that_it_only_stores(dtype: torch.dtype) -> None:
     linear = nn.Linear(33, 17).to(dtype).requires_grad_(False)
-    low = Fp8Linear(linear)
+    low = Fp8Linear.of(linear)
     assert low.storage_only and "storage_only=True" in repr(low)
     assert low.codes.dtype == FP8 and low.codes.nbytes == 33 * 17
     x = random(3, 2, 5, 33).to(dtype)
@@ -57,4 +57,37 @@ def test_on_a_cpu_it_says_that_it_only_stores(dtype: torch.dtype) -> None:
     assert y.dtype == dtype and y.shape == (2, 5, 17)
     assert torch.linalg.vector_norm(y - linear(x)) < 0.05 * torch.linalg.vector_norm(linear(x))
     refusal = fp8_product_refusal(torch.device("cpu"))
-    assert refusal is not None and "only stores" in refusal
+    assert refusal is not None and "only stored" in refusal
+
+
+@given(st.integers(0, 99), st.integers(1, 20), st.integers(1, 70), st.integers(1, 70), st.booleans())
+def test_off_by_no_more_than_the_codes(seed: int, m: int, k: int, n: int, bias: bool) -> None:
+    linear, x = nn.Linear(k, n, bias=bias).requires_grad_(False), random(seed, m, k)
+    linear.weight.copy_(random(seed + 1, n, k))
+    low = Fp8Linear.of(linear)
+    # Each weight off by a sixteenth of itself, or half of the even grid below 2^-6 of the scale's range.
+    bound = x.double().abs() @ (linear.weight.double().abs() / 16 + low.scale.double()[:, None] * 2.0**-10).T
+    wanted = x.double() @ linear.weight.double().T + (0 if linear.bias is None else linear.bias.double())
+    assert ((low(x).double() - wanted).abs() <= bound * (1 + 1e-3) + 1e-4).all()
+
+
+def test_takes_a_quarter_of_the_bytes() -> None:
+    linear = nn.Linear(1024, 256, bias=False)
+    assert sum(part.nbytes for part in Fp8Linear.of(linear).buffers()) < 0.26 * linear.weight.nbytes
+
+
+@pytest.mark.parametrize(("capability", "stored"), [((8, 6), True), ((8, 9), False), ((9, 0), False)])
+def test_a_gpu_says_whether_it_multiplies(
+    monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int], stored: bool
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    refusal = fp8_product_refusal(torch.device("cuda:0"))
+    assert (refusal is not None) is stored
+    if refusal is not None:
+        assert refusal == "cuda:0 has compute capability 8.6, fp8 products need 8.9: weights are only stored in it"
+
+
+def test_refuses_devices_that_cannot_even_store() -> None:
+    assert fp8_refusal(torch.device("cpu")) is None
+    refusal = fp8_refusal(torch.device("meta"))
+    assert refusal is not None and refusal.startswith("meta stores no fp8 (") and "\n" not in refusal

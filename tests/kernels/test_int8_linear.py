@@ -13,7 +13,7 @@ from videosvc_kernels.int8_linear import (
     int8_product,
     padded_int8_product,
 )
-from videosvc_kernels.quantize import Int8Rows, quantize_rows
+from videosvc_kernels.quantize import quantize_rows
 
 sizes = st.integers(1, 70)
 
@@ -73,11 +73,11 @@ def test_products_are_exact_padded_or_not(seed: int, m: int, k: int, n: int) -> 
 
 
 def test_the_longest_sum_does_not_overflow() -> None:
-    longest = Int8Rows(torch.full((1, MAX_IN_FEATURES), -127, dtype=torch.int8), torch.ones(1))
+    longest = torch.full((1, MAX_IN_FEATURES), -127, dtype=torch.int8)
     x = torch.full((1, MAX_IN_FEATURES), 127.0)
-    assert Int8Linear(longest, None)(x).item() == pytest.approx(-MAX_IN_FEATURES * 127**2, rel=1e-6)
+    assert Int8Linear(longest, torch.ones(1), None)(x).item() == pytest.approx(-MAX_IN_FEATURES * 127**2, rel=1e-6)
     with pytest.raises(ValueError, match="in_features: 133145 is more"):
-        Int8Linear(Int8Rows(torch.zeros(1, MAX_IN_FEATURES + 1, dtype=torch.int8), torch.ones(1)), None)
+        Int8Linear(torch.zeros(1, MAX_IN_FEATURES + 1, dtype=torch.int8), torch.ones(1), None)
 
 
 @pytest.mark.parametrize("shape", [(8,), (0, 8), (2, 3, 8), (2, 1, 3, 8)])

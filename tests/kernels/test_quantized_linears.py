@@ -4,7 +4,15 @@ import pytest
 import torch
 from torch import nn
 
-from videosvc_kernels import Int8Linear, linears, load_quantized, quantize_linears, quantized_state
+from videosvc_kernels import (
+    Fp8Linear,
+    Int8Linear,
+    LowBitLinear,
+    linears,
+    load_quantized,
+    quantize_linears,
+    quantized_state,
+)
 
 
 def model(seed: int = 0) -> nn.Sequential:
@@ -17,16 +25,20 @@ def test_replaces_all_but_what_is_kept() -> None:
     module = model()
     assert list(linears(module)) == ["0", "1.0", "1.2", "2"]
     kept = module[0]
-    assert quantize_linears(module, lambda name, linear: name == "0" or linear.out_features == 4) == ("1.0", "1.2")
+    assert quantize_linears(module, Int8Linear, lambda name, linear: name == "0" or linear.out_features == 4) == (
+        "1.0",
+        "1.2",
+    )
     assert module[0] is kept and list(linears(module)) == ["0", "2"]
     assert isinstance(module.get_submodule("1.2"), Int8Linear)
     assert module(torch.randn(3, 4)).shape == (3, 4)
 
 
-def test_a_state_loads_into_the_same_model() -> None:
+@pytest.mark.parametrize("layer", [Int8Linear, Fp8Linear])
+def test_a_state_loads_into_the_same_model(layer: type[LowBitLinear]) -> None:
     quantised, fresh = model(), model()
-    names = quantize_linears(quantised, lambda name, _: name == "2")
-    assert load_quantized(fresh, quantized_state(quantised)) == names
+    names = quantize_linears(quantised, layer, lambda name, _: name == "2")
+    assert load_quantized(fresh, layer, quantized_state(quantised)) == names
     x = torch.randn(5, 4)
     assert torch.equal(fresh(x), quantised(x))
 
@@ -43,7 +55,15 @@ def test_a_state_loads_into_the_same_model() -> None:
 )
 def test_another_models_state_changes_nothing(change: dict[str, torch.Tensor], message: str) -> None:
     quantised, fresh = model(), model()
-    quantize_linears(quantised, lambda name, _: name == "2")
+    quantize_linears(quantised, Int8Linear, lambda name, _: name == "2")
     with pytest.raises(ValueError, match=message):
-        load_quantized(fresh, quantized_state(quantised) | change)
+        load_quantized(fresh, Int8Linear, quantized_state(quantised) | change)
+    assert len(linears(fresh)) == 4
+
+
+def test_a_state_of_another_kind_changes_nothing() -> None:
+    quantised, fresh = model(), model()
+    quantize_linears(quantised, Int8Linear, lambda name, _: name == "2")
+    with pytest.raises(ValueError, match=r"0: torch.int8 and torch.float32 are not torch.float8_e4m3fn and"):
+        load_quantized(fresh, Fp8Linear, quantized_state(quantised))
     assert len(linears(fresh)) == 4

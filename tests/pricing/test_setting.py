@@ -19,8 +19,8 @@ def test_by_default_it_is_all_that_the_model_can(entry: ModelEntry) -> None:
     grid = Grid.parse(entry, BALANCED)
     assert [str(size) for size in grid.sizes] == list(entry.sizes)
     assert (grid.rates, grid.steps, grid.samplers) == ((8,), (1, 2, 4, 8), ("flow_map",))
-    assert (grid.weights, grid.frame_caches) == (("native", "bf16", "int8"), ("native", "int8", "int4"))
-    assert len(set(grid.settings())) == 3 * 4 * 3 * 3
+    assert (grid.weights, grid.frame_caches) == (("native", "bf16", "int8", "fp8"), ("native", "int8", "int4"))
+    assert len(set(grid.settings())) == 3 * 4 * 4 * 3
 
 
 def reference(size: str) -> Preset:
@@ -51,7 +51,7 @@ def test_references_are_at_every_size_the_presets_own_last(entry: ModelEntry, ow
         ("steps", "9" * 5000, "must be a whole number"),
         ("fps", "17", "fps: '17' must be a whole number from 1 to 16"),
         ("samplers", "ddim", "samplers: 'ddim' is not one of flow_map, "),
-        ("weights", "native,fp8", "weights: lever weights='fp8' is not available yet for family anyflow_far"),
+        ("weights", "native,fp4", "weights: lever weights='fp4' is not available yet for family anyflow_far"),
         ("frame_caches", "off", "frame_caches: lever frame_cache='off' makes no sense"),
     ],
 )

@@ -4,6 +4,7 @@ import io
 import itertools
 import shutil
 import tempfile
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from decimal import Decimal
@@ -14,8 +15,10 @@ import pytest
 import torch
 from PIL import Image
 
+from eventually import eventually
 from videosvc.artifacts.store import ArtifactStore
 from videosvc.config.models import load_model
+from videosvc.config.settings import Settings
 from videosvc.engine.budget import Budget, ComputeCapExceeded
 from videosvc.engine.checkpoint import Checkpoint
 from videosvc.engine.generate import Engine
@@ -24,7 +27,7 @@ from videosvc.errors import GenerationError
 from videosvc.pricing.quote import Quote
 from videosvc.worker import attempt
 from videosvc.worker.handler import VideoHandler
-from videosvc_queue import context
+from videosvc_queue import context, patience
 from videosvc_queue.drain import Drain
 from videosvc_queue.events import EventBus
 from videosvc_queue.job import Job, Status
@@ -375,16 +378,34 @@ def test_a_model_that_is_gone_or_damaged_is_named(
     assert "vae/config.json" in str(job.error_message)
 
 
-def test_a_store_that_is_away_is_tried_again(
-    bench: Bench, handler: VideoHandler, quoted: Any, submitted: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def away(*_: object) -> NoReturn:
-        raise OSError("no route to host")
-
+def test_a_store_that_is_away_for_a_moment_costs_no_attempt(
+    bench: Bench, handler: VideoHandler, quoted: Any, submitted: Any, settings: Settings,
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(patience, "PAUSE_S", 0.05)
+    in_the_way = settings.data_dir / "artifacts"
+    in_the_way.touch()
     submitted(quoted())
-    with monkeypatch.context() as patch:
-        patch.setattr(ArtifactStore, "put", away)
-        assert bench.run(handler).status is Status.QUEUED
+    bring_back = threading.Thread(
+        target=lambda: (eventually(lambda: "tried again in" in caplog.text, 300), in_the_way.unlink())
+    )
+    bring_back.start()
+    job = bench.run(handler)
+    bring_back.join()
+    assert (job.status, job.attempts) == (Status.COMPLETED, 1)
+    assert len(bench.video(job)) > 0
+
+
+def test_a_store_that_stays_away_is_tried_again_by_the_next_attempt(
+    bench: Bench, handler: VideoHandler, quoted: Any, submitted: Any, settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(patience, "WAIT_S", 0.0)
+    in_the_way = settings.data_dir / "artifacts"
+    in_the_way.touch()
+    submitted(quoted())
+    assert bench.run(handler).status is Status.QUEUED
+    in_the_way.unlink()
     job = bench.run(handler)
     assert (job.status, job.attempts) == (Status.COMPLETED, 2)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import subprocess
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,14 @@ import pytest
 from PIL import Image
 
 from api_service import BALLOON, Api, starter
+from eventually import eventually
 from videosvc.config.reload import LiveConfig
 from videosvc.config.settings import CHECKOUT_CONFIGS
 from videosvc.pricing.cost_model import CostModel
 from videosvc.worker.checkpoints import CheckpointFolder
 from videosvc.worker.handler import VideoHandler
 from videosvc.worker.warm_models import WarmModels
+from videosvc_queue import patience
 from videosvc_queue.drain import Drain
 from videosvc_queue.job import Job, Status
 from videosvc_queue.runner import run_one
@@ -114,3 +117,19 @@ def test_one_that_was_interrupted_goes_on_bit_for_bit(api: Api, bus: Any, new_ha
     assert job.result is not None and job.result["receipt"]["resumed"]
     assert (job.status, job.attempts) == (Status.COMPLETED, 2)
     assert clip_of(api, again) == clip_of(api, whole)
+
+
+def test_a_picture_that_cannot_be_read_for_a_moment_costs_no_attempt(
+    api: Api, bus: Any, new_handler: NewHandler, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(patience, "PAUSE_S", 0.05)
+    create(api, wide_picture()[0])
+    kept = api.services.settings.data_dir / "artifacts"
+    away = kept.rename(kept.with_name("away"))
+    bring_back = threading.Thread(
+        target=lambda: (eventually(lambda: "tried again in" in caplog.text, 300), away.rename(kept))
+    )
+    bring_back.start()
+    job = work(api, bus, new_handler())
+    bring_back.join()
+    assert (job.status, job.attempts) == (Status.COMPLETED, 1)

@@ -45,7 +45,7 @@ class ArtifactStore:
     def __init__(self, url: str) -> None:
         """`url`: "file:///folder", "s3://bucket/prefix". Raises ConfigError if fsspec cannot serve it."""
         try:
-            # No listings from memory: others store and remove as well, and a file that is not listed would stay for good.
+            # No listings from memory: others store as well, and a file that is not listed would not be removed.
             self._files, self._root = fsspec.core.url_to_fs(url, use_listings_cache=False)
         except (ImportError, ValueError) as error:
             raise ConfigError(f"artifact_url = {url!r}: {error}", param="artifact_url") from error

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from videosvc.config.settings import config_dir, load_settings
 from videosvc.errors import GenerationError, UserError
@@ -69,7 +69,8 @@ def list_keys(
     tenant: Annotated[str | None, typer.Option(help="Only this tenant's.", show_default=False)] = None,
 ) -> None:
     """List the keys, revoked ones too."""
-    columns = ("id", "tenant", "name", "begins with", "created", "revoked", "balance")
+    id_column = Column("id", no_wrap=True)  # whole on a narrow terminal too: `revoke` wants it
+    columns = (id_column, "tenant", "name", "begins with", "created", "revoked", "balance")
     table = Table(*columns, box=None, pad_edge=False)
     with _store() as store:
         rows = store.list_keys(tenant)
@@ -85,7 +86,7 @@ def revoke(
     key_id: Annotated[
         str | None, typer.Argument(metavar="[ID]", help="An id of `videosvc keys list`.", show_default=False)
     ] = None,
-    tenant: Annotated[str | None, typer.Option(help="All of this tenant's, or ID if it is.", show_default=False)] = None,
+    tenant: Annotated[str | None, typer.Option(help="All its keys, or ID if it is one.", show_default=False)] = None,
 ) -> None:
     """End a key, or all of a tenant; servers that know them forget them within seconds."""
     if key_id is None and tenant is None:

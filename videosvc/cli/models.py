@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from videosvc.cli.checkpoint import inspect_entry, inspect_folder
+from videosvc.cli.storage_only import storage_only_here
 from videosvc.config.levers import LEVERS, refusal
 from videosvc.config.models import load_model, load_models
 from videosvc.config.settings import config_dir
@@ -46,4 +47,8 @@ def check(
             line = refusal(found.family, lever, value)
             if line is None and (lever, value) == ("decode", "tiny"):
                 line = tiny_decoder_refusal(found.name, found.folder)
-            typer.echo(line or f"lever {lever}={value!r} is supported")
+            if line is None:
+                line = f"lever {lever}={value!r} is supported"
+                if lever == "weights" and (saved := storage_only_here(value)):
+                    line += f": {saved}"
+            typer.echo(line)

@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from videosvc.cli.storage_only import storage_only_here
 from videosvc.config.models import load_models
 from videosvc.config.presets import load_preset, load_preset_file, load_presets, preset_files
 from videosvc.config.settings import config_dir
@@ -46,3 +47,5 @@ def check(file: Annotated[Path, typer.Argument(help="A preset's TOML file.")]) -
         raise PresetError(f"preset {file}: {refusals[0][1][0]}", param="levers")
     able = ", ".join(sorted({family for family, lines in refusals if not lines}))
     typer.echo(f"{file}: ok, for family {able}")
+    if saved := storage_only_here(preset.levers.weights):
+        typer.echo(f"lever weights={preset.levers.weights!r} {saved}")

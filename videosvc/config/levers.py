@@ -20,7 +20,7 @@ AVAILABLE: Mapping[str, Mapping[str, tuple[str, ...]]] = MappingProxyType(
     {
         "anyflow_far": MappingProxyType(
             {
-                "weights": ("native", "bf16", "int8"),
+                "weights": ("native", "bf16", "int8", "fp8"),
                 "frame_cache": ("native", "int8", "int4"),
                 "decode": ("full", "tiled", "stream", "tiny"),
                 "compile": ("false", "true"),
@@ -29,7 +29,7 @@ AVAILABLE: Mapping[str, Mapping[str, tuple[str, ...]]] = MappingProxyType(
         ),
         "wan": MappingProxyType(
             {
-                "weights": ("native", "bf16", "int8"),
+                "weights": ("native", "bf16", "int8", "fp8"),
                 "frame_cache": ("off", "native"),
                 "decode": ("full", "tiled", "stream", "tiny"),
                 "compile": ("false", "true"),

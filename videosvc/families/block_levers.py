@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from videosvc.config.levers import refusal
 from videosvc.errors import ModelError
-from videosvc.families.compiled_blocks import compile_blocks, compile_refusal
-from videosvc.families.int8_weights import TOLERANCE, quantize_blocks
+from videosvc.families.compiled_parts import compile_parts, compile_refusal
 from videosvc.families.load_levers import LoadLevers
-from videosvc_kernels import bfloat16_refusal, int8_refusal
+from videosvc.families.low_bit_weights import LAYERS, TOLERANCES, quantize_blocks
+from videosvc_kernels import bfloat16_refusal, fp8_refusal, int8_refusal
 
 
 def check_levers(model: str, family: str, levers: LoadLevers, device: torch.device) -> None:
     """Raises ModelError naming the lever that `family` or `device` cannot take, and why; before anything is loaded."""
     line = refusal(family, "weights", levers.weights)
-    if line is None and levers.weights == "bf16" and (reason := bfloat16_refusal(device)):
-        line = f"lever weights='bf16' cannot be: {reason}"
-    if line is None and levers.weights == "int8" and (reason := int8_refusal(device)):
-        line = f"lever weights='int8' cannot be: {reason}"
+    refusals: dict[str, Callable[[torch.device], str | None]]
+    refusals = {"bf16": bfloat16_refusal, "int8": int8_refusal, "fp8": fp8_refusal}
+    if line is None and levers.weights in refusals and (reason := refusals[levers.weights](device)):
+        line = f"lever weights={levers.weights!r} cannot be: {reason}"
     if line is None and levers.compile and (reason := compile_refusal(device)):
         line = f"lever compile=true cannot be: {reason}"
     if line is not None:
@@ -35,20 +35,22 @@ def pull_levers(
     transformer: Any,
     levers: LoadLevers,
     trial: Callable[[], Tensor],
+    parts: Iterable[nn.Module],
     warm_up: Callable[[], None],
     model_hash: str,
     kept: Path | None,
 ) -> None:
-    """`trial`: velocities, the same at every call; `warm_up`: everything to compile for; `kept`: see `quantize_blocks`.
+    """`trial`: velocities, the same at every call; `parts`: what is compiled; `warm_up`: everything to compile for;
+    `kept`: see `quantize_blocks`.
 
     Raises ModelError if a lever cannot be after all.
     """
-    if levers.weights == "int8" and not quantize_blocks(transformer, trial, model_hash, kept):
-        message = f"model {model!r}: lever weights='int8' cannot be: no layer stands it within {TOLERANCE:.0%}"
-        raise ModelError(message, param="levers")
+    if levers.weights in LAYERS and not quantize_blocks(transformer, levers.weights, trial, model_hash, kept):
+        reason = f"no layer stands it within {TOLERANCES[levers.weights]:.0%}"
+        raise ModelError(f"model {model!r}: lever weights={levers.weights!r} cannot be: {reason}", param="levers")
     if levers.compile:
         try:
-            compile_blocks(transformer, warm_up)
+            compile_parts(parts, warm_up)
         except RuntimeError as error:  # of the compiler it may be many lines
             reason = str(error).strip().splitlines()[0]
             raise ModelError(f"model {model!r}: lever compile=true cannot be: {reason}", param="levers") from error
