@@ -12,7 +12,7 @@ from videosvc.config.settings import PACKAGE
 from videosvc.errors import ModelError
 from videosvc.families import block_levers, low_bit_weights
 from videosvc.families.anyflow_far import AnyFlowFAR
-from videosvc.families.compiled_parts import compile_refusal
+from videosvc.families.compiled_blocks import compile_refusal
 from videosvc.families.far_clip import FarClip
 from videosvc.families.load_levers import LoadLevers
 from videosvc_kernels import Fp8Linear, Int8Linear, LowBitLinear, fp8_linear

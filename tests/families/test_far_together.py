@@ -13,7 +13,7 @@ from torch._dynamo.utils import counters
 
 from videosvc.families.anyflow_far import AnyFlowFAR
 from videosvc.families.base import Clip, Jump
-from videosvc.families.compiled_parts import compile_refusal
+from videosvc.families.compiled_blocks import compile_refusal
 from videosvc.families.load_levers import LoadLevers
 
 BOUND = 1e-5  # of the largest velocity, in float32; measured: 6e-7

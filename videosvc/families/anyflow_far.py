@@ -24,7 +24,6 @@ from videosvc.families.decoders import Decoders
 from videosvc.families.far_clip import FarClip
 from videosvc.families.far_forward import FarForward
 from videosvc.families.far_together import Together
-from videosvc.families.far_whole import Whole
 from videosvc.families.latent_spec import LatentSpec
 from videosvc.families.load_levers import NO_LEVERS, LoadLevers
 from videosvc.families.prompt_encoder import PromptEncoder
@@ -86,11 +85,7 @@ class AnyFlowFAR(Family):
             "int4": Int4Codec(transformer.config.attention_head_dim, device),
         }
         self.levers = levers
-        parts = transformer.blocks
-        if levers.compile and device.type == "cpu":  # on a GPU, of thirty blocks, one piece would take minutes more
-            self._together.whole = whole = Whole(self._forward)
-            parts = (whole.step, whole.encoding)
-        pull_levers(name, transformer, levers, self._trial, parts, self._warm_up, self.model_hash, kept)
+        pull_levers(name, transformer, levers, self._trial, self._warm_up, self.model_hash, kept)
 
     def encode_text(self, prompt: str, negative_prompt: str | None) -> TextEmbeds:
         return self._prompts.encode(prompt, negative_prompt)
@@ -141,7 +136,7 @@ class AnyFlowFAR(Family):
         return self._together.denoise([(jump.clip, jump) for jump in jumps if isinstance(jump.clip, FarClip)])
 
     def _warm_up(self) -> None:
-        """Everything that is compiled for: short and long chunks, one row and two."""
+        """Everything that the blocks are compiled for: short and long chunks, one row and two."""
         for units in (4, 8):
             for guidance_scale in (1.0, 2.0):
                 self._trial(units, guidance_scale)

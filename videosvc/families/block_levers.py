@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from videosvc.config.levers import refusal
 from videosvc.errors import ModelError
-from videosvc.families.compiled_parts import compile_parts, compile_refusal
+from videosvc.families.compiled_blocks import compile_blocks, compile_refusal
 from videosvc.families.load_levers import LoadLevers
 from videosvc.families.low_bit_weights import LAYERS, TOLERANCES, quantize_blocks
 from videosvc_kernels import bfloat16_refusal, fp8_refusal, int8_refusal
@@ -35,13 +35,11 @@ def pull_levers(
     transformer: Any,
     levers: LoadLevers,
     trial: Callable[[], Tensor],
-    parts: Iterable[nn.Module],
     warm_up: Callable[[], None],
     model_hash: str,
     kept: Path | None,
 ) -> None:
-    """`trial`: velocities, the same at every call; `parts`: what is compiled; `warm_up`: everything to compile for;
-    `kept`: see `quantize_blocks`.
+    """`trial`: velocities, the same at every call; `warm_up`: everything to compile for; `kept`: see `quantize_blocks`.
 
     Raises ModelError if a lever cannot be after all.
     """
@@ -50,7 +48,7 @@ def pull_levers(
         raise ModelError(f"model {model!r}: lever weights={levers.weights!r} cannot be: {reason}", param="levers")
     if levers.compile:
         try:
-            compile_parts(parts, warm_up)
+            compile_blocks(transformer, warm_up)
         except RuntimeError as error:  # of the compiler it may be many lines
             reason = str(error).strip().splitlines()[0]
             raise ModelError(f"model {model!r}: lever compile=true cannot be: {reason}", param="levers") from error

@@ -27,7 +27,7 @@ class Memory:
     """One layer's past during a forward: what its self-attention sees, and where it leaves its own."""
 
     past: Attend | KeyValue | None  # a frame cache's `attend`, or, as in training, keys and values as they are
-    keep: Callable[[Tensor, Tensor], None] | list[KeyValue] | None  # a list, where that is to be compiled too
+    keep: Callable[[Tensor, Tensor], None] | None
 
 
 def _heads(attention: Any, x: Tensor) -> Tensor:
@@ -65,9 +65,7 @@ class CachedSelfAttention:
         value = _heads(attention, attention.to_v(hidden_states))
         query, key = rotate(query, rotary_emb), rotate(key, rotary_emb)
         attended = _attended(query, key, value, kv_cache.past)
-        if isinstance(kv_cache.keep, list):
-            kv_cache.keep.append((key, value))
-        elif kv_cache.keep is not None:
+        if kv_cache.keep is not None:
             _uncompiled(kv_cache.keep, key, value)
         return _output(attention, attended)
 

@@ -19,7 +19,7 @@ from torch import Tensor
 from videosvc.families.base import Clip, Jump, TextEmbeds
 from videosvc.families.decoder import DecoderStream, to_frames
 from videosvc.families.far_attention import Memory
-from videosvc.families.far_together import Together, past_of
+from videosvc.families.far_together import Together
 from videosvc_kernels import CacheCodec, FrameCache, Rotation
 
 Keep = Callable[[int, Tensor, Tensor], None]
@@ -123,19 +123,18 @@ class FarClip(Clip):
         `coarse_before`: encode coarsely, seeing that many of the oldest chunks.
         """
         coarse = coarse_before is not None
-        rows = latents.expand(self.rows, -1, -1, -1, -1)
-        rotation = Rotation.of_rows(self.rows * [self._rotation_of(latents.shape, first_frame, coarse)])
-        times = self.rows * [(0.0, 0.0)]
-        if (whole := self._together.whole) is not None and not coarse:
-            encoded = whole.encoding(rows, rotation, self._forward.scaled(*times), self.text, past_of([self]))
-            for layer, (key, value) in enumerate(encoded):
-                keep(layer, key, value)
-            return
 
         def memory(layer: int) -> Memory:
             return Memory(partial(self.cache.attend, layer, chunks=coarse_before), partial(keep, layer))
 
-        self._forward.hidden(rows, rotation, self._forward.time(*times), self.text, memory, coarse)
+        self._forward.hidden(
+            latents.expand(self.rows, -1, -1, -1, -1),
+            Rotation.of_rows(self.rows * [self._rotation_of(latents.shape, first_frame, coarse)]),
+            self._forward.time(*self.rows * [(0.0, 0.0)]),
+            self.text,
+            memory,
+            coarse,
+        )
 
     def _rotation_of(self, shape: torch.Size, first_frame: int, coarse: bool = False) -> Rotation:
         frames, height, width = shape[2:]

@@ -93,18 +93,12 @@ class FarForward:
         return velocity.transpose(1, 2)
 
     def time(self, *jumps: tuple[float, float]) -> tuple[Tensor, Tensor]:
-        """`embed_time` of a jump `t` to `r` for each row, or of one for all."""
-        return self.embed_time(self.scaled(*jumps))
-
-    def scaled(self, *jumps: tuple[float, float]) -> Tensor:
-        """Jumps `t` to `r` as the model reads them: `(2, B, 1)`."""
-        by_end = self.model.condition_embedder.deltatime_type == "r"
+        """Embeds a jump `t` to `r` for each row, or one for all: `(B, 1, channels)` for the head, `(B, 1, 6, channels)`
+        for the blocks."""
+        embedder = self.model.condition_embedder
+        by_end = embedder.deltatime_type == "r"
         # Scaled as Python floats: the fastest sine turns a float32 rounding of t into an error of 6e-5.
         scaled = [[[t * TIME_SCALE] for t, _ in jumps], [[(r if by_end else t - r) * TIME_SCALE] for t, r in jumps]]
-        return torch.tensor(scaled, device=self.like.device)
-
-    def embed_time(self, scaled: Tensor) -> tuple[Tensor, Tensor]:
-        """`(B, 1, channels)` for the head, `(B, 1, 6, channels)` for the blocks."""
-        start, jump = scaled
-        embedding, modulation = self.model.condition_embedder.forward_timestep(start, jump, self.like, 1)
+        start, jump = torch.tensor(scaled, device=self.like.device)
+        embedding, modulation = embedder.forward_timestep(start, jump, self.like, 1)
         return embedding, modulation.unflatten(2, (6, -1))

@@ -7,7 +7,6 @@ weights are then read once, see one batch; self-attention goes to each clip's ow
 from __future__ import annotations
 
 import weakref
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
@@ -18,7 +17,6 @@ from torch import Tensor
 from videosvc.families.base import Jump
 from videosvc.families.far_attention import KeyValue, Memory
 from videosvc.families.far_forward import FarForward
-from videosvc.families.far_whole import Past, Whole
 from videosvc_kernels import Rotation
 
 if TYPE_CHECKING:
@@ -30,39 +28,21 @@ class Together:
 
     def __init__(self, forward: FarForward) -> None:
         self.forward = forward
-        self.whole: Whole | None = None  # where forwards are compiled in one piece
         # Texts of the clips that were together last, joined: as long as they are, it is not done again.
         self._company: tuple[weakref.ref[FarClip], ...] = ()
         self._text: tuple[KeyValue, ...] = ()
 
     def denoise(self, jumps: Sequence[tuple[FarClip, Jump]]) -> list[Tensor]:
         """Each jump's mean velocity, `(1, C, T, h, w)`. A clip takes as many rows as it has prompts."""
-        if self.whole is None:
-            return self._denoise(jumps)
-        # One code takes rows that remember equally much: first chunks and later ones get a forward each.
-        velocities: dict[int, Tensor] = {}
-        by_past = defaultdict(list)
-        for place, (clip, _) in enumerate(jumps):
-            by_past[clip.cache.chunks].append(place)
-        for places in by_past.values():
-            velocities |= zip(places, self._denoise([jumps[place] for place in places]), strict=True)
-        return [velocities[place] for place in range(len(jumps))]
-
-    def _denoise(self, jumps: Sequence[tuple[FarClip, Jump]]) -> list[Tensor]:
         clips = [clip for clip, _ in jumps]
         rows = [clip.rows for clip in clips]
         latents = torch.cat([jump.latents.expand(clip.rows, -1, -1, -1, -1) for clip, jump in jumps])
         times = [(jump.t, jump.r) for clip, jump in jumps for _ in range(clip.rows)]
         forward = self.forward
+        time = forward.time(*times)
         rotation = _rotation(clips, latents.shape)
-        text = self._text_of(clips)
-        if self.whole is not None:
-            rowwise = self.whole.step(latents, rotation, forward.scaled(*times), text, past_of(clips))
-        else:
-            time = forward.time(*times)
-            hidden = forward.hidden(latents, rotation, time, text, _memory(clips, rows))
-            rowwise = forward.velocity(hidden, time, latents.shape)
-        velocities = rowwise.split(rows)
+        hidden = forward.hidden(latents, rotation, time, self._text_of(clips), _memory(clips, rows))
+        velocities = forward.velocity(hidden, time, latents.shape).split(rows)
         return [
             clip.guided(velocity).to(jump.latents.dtype)
             for (clip, jump), velocity in zip(jumps, velocities, strict=True)
@@ -75,7 +55,7 @@ class Together:
         if company != self._company:
             self._part()  # before the next take as much memory
             layers = zip(*(clip.text for clip in clips), strict=True)
-            self._text = tuple(joined(each) for each in layers)
+            self._text = tuple((torch.cat([k for k, _ in each]), torch.cat([v for _, v in each])) for each in layers)
             self._company = company
         return self._text
 
@@ -97,21 +77,3 @@ def _memory(clips: Sequence[FarClip], rows: list[int]) -> Callable[[int], Memory
         return torch.cat([clip.cache.attend(layer, *part) for clip, part in zip(clips, parts, strict=True)])
 
     return lambda layer: Memory(partial(attend, layer), None)
-
-
-def past_of(clips: Sequence[FarClip]) -> Past:
-    """What clips that remember equally much remember, in full precision."""
-    dtype = clips[0].text[0][0].dtype
-    layers = range(len(clips[0].text))
-    if clips[0].cache.chunks == 0:
-        return (None,) * len(layers)
-    held = ([clip.cache.context(layer, dtype=dtype) for clip in clips] for layer in layers)
-    return tuple(joined([pair for pair in each if pair is not None]) for each in held)
-
-
-def joined(pairs: Sequence[KeyValue]) -> KeyValue:
-    """Rows one below the other; a single pair is not copied."""
-    if len(pairs) == 1:
-        return pairs[0]
-    keys, values = zip(*pairs, strict=True)
-    return torch.cat(keys), torch.cat(values)

@@ -85,8 +85,7 @@ class Wan(Family):
         self._mean, self._std = statistics[:, None, :, None, None, None].to(device, dtype)
         self._mag_ratios = tuple(mag_ratios)
         self.levers = levers
-        parts = self._transformer.blocks
-        pull_levers(name, self._transformer, levers, self._trial, parts, self._warm_up, self.model_hash, kept)
+        pull_levers(name, self._transformer, levers, self._trial, self._warm_up, self.model_hash, kept)
 
     def encode_text(self, prompt: str, negative_prompt: str | None) -> TextEmbeds:
         return self._prompts.encode(prompt, negative_prompt)

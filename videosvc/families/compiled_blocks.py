@@ -1,11 +1,14 @@
-"""Parts of a model, compiled: what eager torch does in a dozen small kernels between two products is one."""
+"""A transformer's blocks, compiled: what eager torch does in a dozen small kernels between two products is one.
+
+Attention over the frame cache stays out of it: chunks come and go there, and each would be compiled anew.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from typing import Any
 
 import torch
-from torch import nn
 from torch.fx.experimental import _config as shapes
 
 # One code serves all blocks, and is compiled anew for each kind of number and layer, and for one row and several.
@@ -28,17 +31,18 @@ def compile_refusal(device: torch.device) -> str | None:
     return None
 
 
-def compile_parts(parts: Iterable[nn.Module], trials: Callable[[], None]) -> None:
-    """Compiles `parts` for any size, by running `trials`, which put a clip of each kind through them.
+def compile_blocks(transformer: Any, trials: Callable[[], None]) -> None:
+    """Compiles `transformer.blocks` for any size, by running `trials`, which put a clip of each kind through them.
 
-    Code for two rows serves any number of them, so clips in company wait for no code of their own. Takes half a minute
-    to some minutes, and a fraction of it where TORCHINDUCTOR_CACHE_DIR holds what an earlier process made.
+    Code for two rows serves any number of them, so clips in company wait for no code of their own. Takes half a minute;
+    a few seconds where TORCHINDUCTOR_CACHE_DIR holds what an earlier process made. On the CPU, a step of the bundled
+    model then takes 0.7 of the time with int8 weights and 0.8 with bfloat16; float32 gains nothing.
     Raises RuntimeError if compiling fails.
     """
-    for part in parts:
+    for block in transformer.blocks:
         # One thread compiles: several would be processes of their own. (What is set in torch's configuration instead
         # holds in the thread that sets it.)
-        part.compile(dynamic=True, recompile_limit=RECOMPILES, options={"compile_threads": 1})
+        block.compile(dynamic=True, recompile_limit=RECOMPILES, options={"compile_threads": 1})
     # Else what has two rows where there are two heads is compiled for just as many rows as heads.
     with shapes.patch(use_duck_shape=False):  # type: ignore[attr-defined]
         trials()
