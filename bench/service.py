@@ -21,6 +21,7 @@ import numpy as np
 
 from bench.load import latencies
 from bench.report import print_table, write_json
+from tests.known_configs import known_configs
 from tests.servers import new_database, running_postgres
 from tests.serving import Service, serving
 from videosvc.api.auth import OPEN_TENANT
@@ -32,7 +33,7 @@ from videosvc_queue.tenants import TenantLimits
 CREATES_PER_S, POLLS_PER_S, STREAMS = 50.0, 300.0, 1000
 LOAD_S = 10.0
 BODY = {"prompt": "a red balloon floats up over green hills", "preset": "draft", "seed": 7}
-LONG = {"prompt": BODY["prompt"], "preset": "quality", "size": "128x128", "seconds": 8, "seed": 7}
+LONG = {"prompt": BODY["prompt"], "preset": "quality", "seconds": 8, "seed": 7}
 LIMITS = TenantLimits(max_queued=100_000, per_minute=100_000)
 
 # What the median is held to, on two cores that also run the worker and the bench itself.
@@ -139,7 +140,8 @@ def one_round(database: str, url: str | None, samples: Samples) -> None:
         with Store(url) as store:
             store.migrate()
             store.upsert_tenant(OPEN_TENANT, LIMITS)
-        with serving(Path(folder), database_url=url) as service:
+        configs = known_configs(Path(folder, "configs"))  # the same jobs, whatever the shipped presets are
+        with serving(Path(folder), database_url=url, config_dir=str(configs)) as service:
             service.wait_until_ready()
             asyncio.run(measure(service, database, samples))
 

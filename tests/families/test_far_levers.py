@@ -177,6 +177,8 @@ def test_levers_that_cannot_be_are_refused(causal_folder: Path, monkeypatch: pyt
     with pytest.raises(ModelError, match=r"lever weights='bf16' cannot be: this CPU has neither avx512_bf16 nor amx"):
         load(causal_folder, weights="bf16")
     monkeypatch.setenv("CXX", "no-such-compiler")
-    monkeypatch.setattr(torch._inductor.config.cpp, "cxx", ("no-such-compiler",))
-    with pytest.raises(ModelError, match=r"lever compile=true cannot be: compiling for a CPU needs a C\+\+ compiler"):
+    with (
+        torch._inductor.config.patch({"cpp.cxx": ("no-such-compiler",)}),
+        pytest.raises(ModelError, match=r"lever compile=true cannot be: compiling for a CPU needs a C\+\+ compiler"),
+    ):
         load(causal_folder, compiled=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -102,12 +103,18 @@ def submit(
     try:
         job, replayed = store.submit(_new_job(job_id, caller, request, quote, kept, body_hash, key), caller.limits)
     except QueueError:
-        services.artifacts.delete(job_id)
+        _take_back(services, job_id)
         raise
     if job.id != job_id:  # somebody with the same key came first
-        services.artifacts.delete(job_id)
+        _take_back(services, job_id)
     services.kick()
     return job, replayed
+
+
+def _take_back(services: Services, job_id: str) -> None:
+    """The picture of a job that is not made; from a store that is away a sweep will take it later."""
+    with contextlib.suppress(OSError):
+        services.artifacts.delete(job_id)
 
 
 def _keep(services: Services, job_id: str, picture: Picture) -> str:
