@@ -74,7 +74,7 @@ def summary(quote: Quote) -> str:
         f"traded: {trade.what} {trade.before} -> {trade.after} saves {trade.saves_usd:f} USD" for trade in quote.traded
     ]
     lines += [
-        f"or {other.price_usd:f} USD: {other.size}, {other.fps} fps, {other.steps} steps"
+        f"or {other.price_usd:f} USD: {other.size}, {other.fps} fps, {other.steps} step{'s' if other.steps > 1 else ''}"
         for other in quote.alternatives
     ]
     return "\n".join(lines)
