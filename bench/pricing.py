@@ -29,8 +29,9 @@ from videosvc.engine.costs import ComputeCap
 from videosvc.engine.events import Done
 from videosvc.engine.generate import Engine
 from videosvc.engine.loading import open_engine
-from videosvc.engine.meter import ComputeReceipt, device_label
+from videosvc.engine.meter import ComputeReceipt
 from videosvc.engine.plan import Plan
+from videosvc.families.device_label import device_label
 from videosvc.pricing.calibrate import calibrate
 from videosvc.pricing.calibration import calibration_path
 from videosvc.pricing.cost_model import CostModel

@@ -6,15 +6,15 @@ what is kept in four bits is never all there in full precision at once.
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache, reduce
+from functools import reduce
 from itertools import accumulate
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils._triton import has_triton
 
 from videosvc_kernels.cache_codec import CacheCodec, NativeCodec, Parts
 from videosvc_kernels.partial_attention import Partial, merge, partial_attention
@@ -140,18 +140,13 @@ class FrameCache:
 
     def _partials(self, query: Tensor, held: list[_Chunk]) -> Iterator[Partial]:
         """Attention of rotated queries over some chunks, a piece at a time, still rotated."""
-        if query.is_cuda and _has_triton():
+        if query.is_cuda and has_triton():
             from videosvc_kernels.coded_attention import coded_attention
 
             yield from (coded_attention(query, chunk.keys, chunk.values, self._codec) for chunk in held)
         else:
             for block in self._blocks(held):
                 yield partial_attention(query, *self._decoded(block, query.dtype))
-
-
-@cache
-def _has_triton() -> bool:
-    return importlib.util.find_spec("triton") is not None
 
 
 def _joined(chunks: list[_Chunk]) -> _Chunk:

@@ -12,11 +12,13 @@ from sqlalchemy.exc import SQLAlchemyError
 from videosvc_queue.drain import Drain
 from videosvc_queue.events import EventBus
 from videosvc_queue.job import Beat, Claim
+from videosvc_queue.nudges import Nudge
 from videosvc_queue.store import Store
 from videosvc_queue.tiers import Tier
 
 log = logging.getLogger(__name__)
 
+ASK_S = 1.0  # between two questions whether to go on, where nothing was heard: word of it may be lost, but no more
 LOOK_S = 1.0  # between two looks for a job that goes first
 ENDS_SOON_S = 2.0  # a job that ends so soon makes no way: to park it and go on with it costs about that
 
@@ -47,8 +49,16 @@ class Context:
     """One attempt at one job, until `close`. A database or Redis that does not answer stops no step: the fence guards
     the end."""
 
-    def __init__(self, store: Store, bus: EventBus, claim: Claim, routes: Sequence[str], drain: Drain) -> None:
-        """`routes`: the worker's."""
+    def __init__(
+        self,
+        store: Store,
+        bus: EventBus,
+        claim: Claim,
+        routes: Sequence[str],
+        drain: Drain,
+        nudge: Nudge | None = None,
+    ) -> None:
+        """`routes`: the worker's; `nudge`: about the job, without which SQL is asked at every step."""
         self.job_id = claim.job.id
         self.fence = claim.fence    # part of the place of this attempt's artifacts
         self.attempt = claim.job.attempts  # 1 for the first
@@ -58,15 +68,21 @@ class Context:
         self._routes = routes
         self._drain = drain
         self._watch = store.watch(self.job_id, self.fence)
+        self._nudge = nudge
+        self._asked_at = 0.0  # SQL, whether to go on
         self._look_at = 0.0
 
     def check(self, remaining_s: float | None = None) -> None:
         """To be asked before every step. `remaining_s`: seconds the job still needs, if that can be told; when the
         worker is to stop, a job that ends soon enough goes on. Raises Cancelled, LeaseLost or MakeWay."""
-        try:
-            answer = self._watch.check()
-        except SQLAlchemyError as error:
-            answer = self._unanswered(error)
+        answer = Beat.CONTINUE
+        now = time.monotonic()
+        if self._nudge is None or self._nudge.take() or now - self._asked_at >= ASK_S:
+            self._asked_at = now
+            try:
+                answer = self._watch.check()
+            except SQLAlchemyError as error:
+                answer = self._unanswered(error)
         self._obey(answer, remaining_s)
 
     def beat(
@@ -75,7 +91,9 @@ class Context:
         detail: dict[str, Any] | None = None,
         remaining_s: float | None = None,
     ) -> None:
-        """`check` that writes as well: `progress` 0 to 100, and what `Job.detail` is from now on."""
+        """`check` that writes as well, and always asks SQL: `progress` 0 to 100, and what `Job.detail` is from now
+        on."""
+        self._asked_at = time.monotonic()
         try:
             answer = self._store.beat(self.job_id, self.fence, progress=progress, detail=detail)
         except SQLAlchemyError as error:

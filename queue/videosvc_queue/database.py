@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from types import TracebackType
@@ -13,27 +13,14 @@ from typing import Self
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import URL, Connection, Engine, Table, create_engine, event, func, make_url, select, text
+from sqlalchemy import URL, Connection, Engine, Table, create_engine, event, make_url, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import DisconnectionError
-from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
+from sqlalchemy.pool import ConnectionPoolEntry
 
-POOL = {"pool_size": 50, "max_overflow": 0}  # SQLite's; the HTTP server's threads are 40
-# PostgreSQL takes 100 in all unless told otherwise, from every replica and worker: a thread may wait for its turn.
-POSTGRES_POOL = {"pool_size": 5, "max_overflow": 10}
-# A server that is gone without a word, or a lock that stays, must not hold a thread for ever. libpq's words; the URL's
-# own go first.
-POSTGRES_CONNECT: Mapping[str, str | int] = {
-    "connect_timeout": 5,  # s
-    "keepalives": 1,
-    "keepalives_idle": 10,  # s
-    "keepalives_interval": 5,  # s
-    "keepalives_count": 3,
-    "tcp_user_timeout": 15_000,  # ms
-}
-IDLE_S = 1.0  # a connection that rested longer is asked whether it lives
-POSTGRES_OPTIONS = "-c lock_timeout=5s -c statement_timeout=30s"
+from videosvc_queue import postgres
+
+POOL = {"pool_size": 50, "max_overflow": 0}  # the HTTP server's threads are 40
 
 
 class Database:
@@ -47,8 +34,6 @@ class Database:
         self._clock = clock
         self._engine = _engine(make_url(url))
         self._is_sqlite = self._engine.dialect.name == "sqlite"
-        # A read needs no transaction around it: on PostgreSQL BEGIN and ROLLBACK would be two more round trips.
-        self._reader = self._engine if self._is_sqlite else self._engine.execution_options(isolation_level="AUTOCOMMIT")
         self._writer = threading.Lock()
 
     def __enter__(self) -> Self:
@@ -77,7 +62,7 @@ class Database:
 
     @contextmanager
     def _read(self) -> Iterator[Connection]:
-        with self._reader.connect() as sql:
+        with self._engine.connect() as sql:
             yield sql
 
     @contextmanager
@@ -96,15 +81,16 @@ class Database:
             with self._writer, self._engine.connect() as sql, sql.execution_options(**options).begin():
                 yield sql
         else:
-            with self._engine.begin() as sql:
-                if not durable:
-                    sql.execute(text("SET LOCAL synchronous_commit = off"))
-                if patient:
-                    sql.execute(text("SET LOCAL lock_timeout = 0"))
-                    sql.execute(text("SET LOCAL statement_timeout = 0"))
-                if lock is not None:
-                    sql.execute(select(func.pg_advisory_xact_lock(func.hashtext(lock))))
+            with self._engine.connect() as sql:
+                postgres.begin(sql, lock, durable, patient)
                 yield sql
+                sql.commit()
+
+    @contextmanager
+    def _write_one(self) -> Iterator[Connection]:
+        """One statement, a transaction of its own, that a power cut may undo: on PostgreSQL a single round trip."""
+        with self._write(durable=False) if self._is_sqlite else self._engine.connect() as sql:
+            yield sql
 
 
 def upsert(sql: Connection, table: Table) -> sqlite.Insert | postgresql.Insert:
@@ -118,35 +104,11 @@ def _engine(url: URL) -> Engine:
         raise ValueError(f"database {kind!r}: sqlite and postgresql are allowed")
     dumps = partial(json.dumps, allow_nan=False, separators=(",", ":"))
     if kind == "postgresql":
-        given = url.normalized_query
-        connect = {name: value for name, value in POSTGRES_CONNECT.items() if name not in given}
-        connect["options"] = " ".join((POSTGRES_OPTIONS, *given.get("options", ())))
-        engine = create_engine(url, json_serializer=dumps, connect_args=connect, **POSTGRES_POOL)
-        event.listen(engine, "checkin", _note_use)
-        event.listen(engine, "checkout", _ask_if_idle)
-        return engine
+        return postgres.open_postgres(url, json_serializer=dumps)
     engine = create_engine(url, json_serializer=dumps, **POOL)
     event.listen(engine, "connect", _set_up_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine
-
-
-def _note_use(connection: DBAPIConnection | None, record: ConnectionPoolEntry) -> None:
-    record.info["used_at"] = time.monotonic()
-
-
-def _ask_if_idle(connection: DBAPIConnection, record: ConnectionPoolEntry, _: PoolProxiedConnection) -> None:
-    """A server that was restarted has forgotten its connections. One used just now need not be asked, so that
-    under load no query is two. Raises DisconnectionError, at which the pool opens another."""
-    if time.monotonic() - record.info.get("used_at", float("inf")) < IDLE_S:
-        return
-    try:
-        cursor = connection.cursor()
-        cursor.execute("SELECT 1")
-        cursor.close()
-        connection.rollback()
-    except Exception as error:
-        raise DisconnectionError from error
 
 
 def _set_up_sqlite(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:

@@ -52,7 +52,7 @@ class Deliveries(Database):
             .values(attempts=webhooks.c.attempts + 1, due_at=now + hold_s)
             .returning(*(webhooks.c[name] for name in Webhook.__dataclass_fields__))
         )
-        with self._write(durable=False) as sql:
+        with self._write_one() as sql:
             messages = [Webhook(**row._mapping) for row in sql.execute(take)]
         return sorted(messages, key=lambda message: message.created_at)
 

@@ -4,10 +4,7 @@ whoever follows a job asks SQL for its status whenever Redis has nothing to say.
 from __future__ import annotations
 
 import json
-import logging
 import re
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,14 +12,13 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-log = logging.getLogger(__name__)
+from videosvc_queue.wire import Wire, client_options
 
 WAKE = "videosvc:wake"  # pub/sub: the id of a job that has a new event
+NUDGES = "videosvc:nudges"  # pub/sub: the id of a job that its worker had better look at, or a route with a new job
 MAX_EVENTS = 256        # kept of a job; a follower that is further behind misses the oldest progress
 EVENTS_KEPT_S = 3600
 PREVIEW_KEPT_S = 600
-PAUSE_S = 10.0          # after a server that hung for TIMEOUT_S, so that a job loses seconds once and not at every step
-TIMEOUT_S = 5.0
 
 # One command and one answer: three in a pipeline took half as much CPU again, at every event.
 PUBLISH = """
@@ -45,25 +41,29 @@ class EventBus:
 
     def __init__(self, redis_url: str) -> None:
         self._redis = redis.Redis.from_url(redis_url, **client_options(Retry(NoBackoff(), 1)))
-        self._publish = self._redis.register_script(PUBLISH)
-        self._quiet_until = 0.0
-        self._failing = False
+        self._wire = Wire(redis_url)
 
     def publish(self, job_id: str, kind: str, data: dict[str, Any]) -> None:
         values = (MAX_EVENTS, kind, json.dumps(data), EVENTS_KEPT_S, WAKE, job_id)
-        self._write(lambda: self._publish(keys=[events_key(job_id)], args=values))
+        self._wire.send("EVAL", PUBLISH, 1, events_key(job_id), *values)
 
     def preview(self, job_id: str, image: bytes) -> None:
         """`image`: JPEG, replaces the one before."""
-        self._write(lambda: self._redis.set(preview_key(job_id), image, ex=PREVIEW_KEPT_S))
+        self._wire.send("SET", preview_key(job_id), image, "EX", PREVIEW_KEPT_S)
+
+    def nudge(self, name: str) -> None:
+        """Who watches this job, or this route, had better look at SQL: see nudges.py."""
+        self._wire.send("PUBLISH", NUDGES, name)
 
     def read(self, job_id: str, after: str | None = None) -> list[Event]:
         """Events later than the one with id `after`, oldest first; all of them if that is no event's id.
         Raises redis.RedisError."""
+        self._wire.settle()
         return parse_events(self._redis.xrange(events_key(job_id), min=range_start(after)))
 
     def get_preview(self, job_id: str) -> bytes | None:
         """Raises redis.RedisError."""
+        self._wire.settle()
         image = self._redis.get(preview_key(job_id))
         assert image is None or isinstance(image, bytes)
         return image
@@ -73,26 +73,8 @@ class EventBus:
         self._redis.ping()
 
     def close(self) -> None:
+        self._wire.close()
         self._redis.close()
-
-    def _write(self, command: Callable[[], object]) -> None:
-        if time.monotonic() < self._quiet_until:
-            return
-        try:
-            command()
-            self._failing = False
-        except redis.RedisError as error:
-            if isinstance(error, redis.TimeoutError):
-                self._quiet_until = time.monotonic() + PAUSE_S
-            if not self._failing:
-                log.warning("events are not published until Redis is back: %s", error)
-            self._failing = True
-
-
-def client_options(retry: object) -> dict[str, Any]:
-    """Of every client here. `retry` is redis-py's, of the sync or the async kind: one try more, for a connection
-    that a restarted server has closed; its own default waits and tries ten times."""
-    return {"socket_timeout": TIMEOUT_S, "socket_connect_timeout": 2, "health_check_interval": 5, "retry": retry}
 
 
 def events_key(job_id: str) -> str:

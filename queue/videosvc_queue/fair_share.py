@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import Connection, bindparam, select, update
+from sqlalchemy import Connection, bindparam, func, select, update
 
 from videosvc_queue.database import upsert
 from videosvc_queue.job import NewJob
@@ -18,12 +18,13 @@ from videosvc_queue.tiers import Tier
 
 FAIR_ORDER = (jobs.c.tier_rank, jobs.c.virtual_start, jobs.c.created_at, jobs.c.id)
 
-# How far the lane is, and where the tenant's job before finishes.
-_REACHED = select(
-    select(lanes.c.virtual_time)
+# How far the lane is, and where the tenant's job before finishes: the later of them is the virtual start of its next
+# job. Parameters: tenant, route, tier.
+REACHED = (
+    select(func.coalesce(func.max(lanes.c.virtual_time), 0.0))
     .where(lanes.c.route == bindparam("route"), lanes.c.tier == bindparam("tier"))
     .scalar_subquery(),
-    select(flows.c.finish_tag)
+    select(func.coalesce(func.max(flows.c.finish_tag), 0.0))
     .where(
         flows.c.tenant == bindparam("tenant"),
         flows.c.route == bindparam("route"),
@@ -31,18 +32,16 @@ _REACHED = select(
     )
     .scalar_subquery(),
 )
+_NEXT = select(*REACHED)
 
 
 def next_start(sql: Connection, tenant: str, route: str, tier: Tier) -> float:
     """Virtual start of the tenant's next job."""
-    reached, tag = sql.execute(_REACHED, {"tenant": tenant, "route": route, "tier": tier}).one()
-    return max(reached or 0.0, tag or 0.0)
+    return float(max(sql.execute(_NEXT, {"tenant": tenant, "route": route, "tier": tier}).one()))
 
 
-def take_place(sql: Connection, job: NewJob, weight: float) -> tuple[float, float]:
-    """Virtual start and finish of a new job."""
-    start = next_start(sql, job.tenant, job.route, job.tier)
-    finish = start + job.predicted_s / weight
+def take_place(sql: Connection, job: NewJob, finish: float) -> None:
+    """A new job has its place, up to the virtual time `finish`."""
     insert = upsert(sql, flows)
     sql.execute(
         insert.on_conflict_do_update(
@@ -50,7 +49,6 @@ def take_place(sql: Connection, job: NewJob, weight: float) -> tuple[float, floa
         ),
         {"tenant": job.tenant, "route": job.route, "tier": job.tier, "finish_tag": finish},
     )
-    return start, finish
 
 
 def leave_place(sql: Connection, job_id: str) -> None:

@@ -13,7 +13,8 @@ import redis.asyncio
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from videosvc_queue.events import WAKE, Event, client_options, events_key, parse_events, range_start
+from videosvc_queue.events import WAKE, Event, events_key, parse_events, range_start
+from videosvc_queue.wire import client_options
 
 log = logging.getLogger(__name__)
 

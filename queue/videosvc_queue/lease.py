@@ -50,12 +50,12 @@ class Leases(Database):
             .values(beats=jobs.c.beats + 1, **{name: value for name, value in said.items() if value is not None})
             .returning(jobs.c.cancel_requested)
         )
-        with self._write(durable=False) as sql:
+        with self._write_one() as sql:
             return answer(sql.scalar(alive))
 
     def watch(self, job_id: str, fence: int) -> Watch:
         """What `beat` would answer can be asked of it, at little cost; the caller closes it."""
-        return Watch(self._reader, job_id, fence)
+        return Watch(self._engine, job_id, fence)
 
     def give_back(self, job_id: str, fence: int, wasted_s: float = 0.0) -> Status | None:
         """Queues the job again, in its old place, or ends it as CANCELLED, uncharged, if that was asked for.

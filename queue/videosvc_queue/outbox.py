@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, delete, func, insert, select
+from sqlalchemy import Connection, delete, func, insert, or_, select
 
 from videosvc_queue.database import Database
 from videosvc_queue.due import take_due
@@ -40,14 +40,20 @@ class Outbox(Database):
         with self._read() as sql:
             if sql.scalar(select(outbox.c.id).where(outbox.c.due_at <= self._clock()).limit(1)) is None:
                 return []
-        with self._write(durable=False) as sql:
+        with self._write_one() as sql:
             rows = take_due(sql, outbox, limit, hold_s, self._clock())
         rings = [Ring(row.id, row.job_id, row.route, row.tier) for row in rows]
         return sorted(rings, key=lambda taken: taken.id)
 
     def mark_published(self, ids: Collection[int]) -> None:
-        with self._write(durable=False) as sql:
+        with self._write_one() as sql:
             sql.execute(delete(outbox).where(outbox.c.id.in_(ids)))
+
+    def mark_rung(self, submitted: Collection[Job]) -> None:
+        """The doorbells of these jobs' submission were rung without having been taken; one that was taken stays."""
+        theirs = ((outbox.c.job_id == job.id) & (outbox.c.due_at == job.created_at) for job in submitted)
+        with self._write_one() as sql:
+            sql.execute(delete(outbox).where(or_(*theirs)))
 
     def rings_needed(self, routes: Sequence[str] | None = None) -> list[Backlog]:
         """Where jobs wait (of `routes`, or anywhere), interactive ones first."""

@@ -22,7 +22,7 @@ class Quotes(Database):
     def save_quote(self, quote_id: str, tenant: str, body: Mapping[str, Any], expires_at: float) -> None:
         """`body`: JSON."""
         row = {"id": quote_id, "tenant": tenant, "body": dict(body), "expires_at": expires_at}
-        with self._write(durable=False) as sql:
+        with self._write_one() as sql:
             sql.execute(insert(quotes), row)
 
     def get_quote(self, quote_id: str, tenant: str) -> StoredQuote | None:

@@ -54,7 +54,7 @@ class EmbeddedRedis:
         self._folder, self._lock = private_folder(self._data_dir)
         self._config = self._write_config()
         self._supervisor = self._supervise()
-        self._keeper.__enter__()
+        self._keeper.start()
         try:
             self._wait_until_ready()
         except BaseException:
@@ -129,7 +129,7 @@ class EmbeddedRedis:
         return lines[-1] if lines else "it wrote no log"
 
     def _stop(self) -> None:
-        self._keeper.__exit__(None, None, None)
+        self._keeper.stop()
         _close(self._supervisor)
         shutil.rmtree(self._folder, ignore_errors=True)  # of a supervisor that was killed a moment ago
         if self._lock is not None:

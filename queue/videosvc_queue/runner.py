@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
@@ -17,6 +17,7 @@ from videosvc_queue.events import EventBus
 from videosvc_queue.heartbeat import heartbeat
 from videosvc_queue.job import Claim, Job, Status
 from videosvc_queue.lease import MAX_LOSSES, Fault
+from videosvc_queue.nudges import Nudges
 from videosvc_queue.patience import patiently
 from videosvc_queue.store import Store
 
@@ -54,13 +55,17 @@ def run_one(
     drain: Drain | None = None,
     beat_s: float = BEAT_S,
     max_losses: int = MAX_LOSSES,
+    nudges: Nudges | None = None,
 ) -> Job | None:
-    """Takes the fairest job of `routes` and runs it. Returns it as it was when taken; None: there was none."""
+    """Takes the fairest job of `routes` and runs it. Returns it as it was when taken; None: there was none.
+
+    `nudges`: None asks SQL at every step whether the job is to go on.
+    """
     drain = drain or Drain()
     claim = None if drain.requested else store.claim(routes, worker)
     if claim is None:
         return None
-    run_claim(store, bus, handler, claim, routes, drain, beat_s, max_losses)
+    run_claim(store, bus, handler, claim, routes, drain, beat_s, max_losses, nudges)
     return claim.job
 
 
@@ -73,12 +78,15 @@ def run_claim(
     drain: Drain,
     beat_s: float,
     max_losses: int,
+    nudges: Nudges | None,
 ) -> None:
     """Runs a job that was taken, to the end of this attempt at it."""
-    with heartbeat(store, claim, beat_s), closing(Context(store, bus, claim, routes, drain)) as context:
-        ended = _attempt(store, handler, claim, context, max_losses)
-    if ended is not None:
-        bus.publish(claim.job.id, ended, {})
+    about = nullcontext() if nudges is None else nudges.about(claim.job.id)
+    with about as nudge, heartbeat(store, claim, beat_s):
+        with closing(Context(store, bus, claim, routes, drain, nudge)) as context:
+            ended = _attempt(store, handler, claim, context, max_losses)
+            if ended is not None:
+                bus.publish(claim.job.id, ended, {})  # before all else: somebody waits for it
 
 
 def _attempt(store: Store, handler: Handler, claim: Claim, context: Context, max_losses: int) -> Status | None:

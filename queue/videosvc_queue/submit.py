@@ -11,9 +11,10 @@ from videosvc_queue import ledger
 from videosvc_queue.balances import balance_of
 from videosvc_queue.database import Database
 from videosvc_queue.errors import IdempotencyConflict, QueueError, QueueFull, QuotaExceeded
-from videosvc_queue.fair_share import take_place
+from videosvc_queue.fair_share import REACHED, take_place
 from videosvc_queue.job import Job, NewJob, Status
 from videosvc_queue.outbox import ring
+from videosvc_queue.postgres import together
 from videosvc_queue.rows import JOB_COLUMNS, to_job
 from videosvc_queue.tables import idempotency, jobs
 from videosvc_queue.tenants import TenantLimits, find_or_add
@@ -24,11 +25,14 @@ TOP_UP_S = 3600.0  # until a client whose balance is used up may ask again: some
 
 # Made once: making a statement takes longer than running it, and under SQLite others wait meanwhile.
 _MINE = jobs.c.tenant == bindparam("tenant")
+_LATELY = _MINE & (jobs.c.created_at > bindparam("since"))
 _STANDING = select(
-    select(func.count()).where(_MINE, jobs.c.status == Status.QUEUED).scalar_subquery(),
-    select(func.count(), func.min(jobs.c.created_at)).where(_MINE, jobs.c.created_at > bindparam("since")).subquery(),
+    select(func.count()).where(_MINE, jobs.c.status == Status.QUEUED).scalar_subquery().label("waiting"),
+    select(func.count()).where(_LATELY).scalar_subquery().label("in_minute"),
+    select(func.min(jobs.c.created_at)).where(_LATELY).scalar_subquery().label("oldest"),
+    *(reached.label(f"reached_{number}") for number, reached in enumerate(REACHED)),
 )
-_ADD = insert(jobs).returning(*JOB_COLUMNS)
+_ADD = insert(jobs)
 
 
 class JobDeleted(QueueError):
@@ -50,13 +54,22 @@ class Submission(Database):
                     return earlier, True
                 _remember(sql, job, now)
             tenant = find_or_add(sql, job.tenant, limits, now)
-            _check(sql, job, limits, now)
+            here = {"tenant": job.tenant, "since": now - 60, "route": job.route, "tier": job.tier}
+            waiting, in_minute, oldest, *reached = sql.execute(_STANDING, here).one()
+            _check(job, limits, now, waiting, in_minute, oldest)
+            if limits.usd_per_day is not None:
+                _check_day(sql, job, limits.usd_per_day, now)
             if tenant.limits.prepaid:  # as it is now: `limits` may be some seconds old
                 _check_balance(sql, job)
-            row = to_job(sql.execute(_ADD, _row(sql, job, limits, now)).one())
-            ledger.hold(sql, row.tenant, row.id, row.hold_usd, now)
-            ring(sql, row, now)
-            return row, False
+            start = max(reached)
+            finish = start + job.predicted_s / limits.weight
+            made = _made(job, now)
+            with together(sql):
+                sql.execute(_ADD, _row(made, start, finish))
+                take_place(sql, job, finish)
+                ledger.hold(sql, job.tenant, job.id, job.hold_usd, now)
+                ring(sql, made, now)
+            return made, False
 
     def replay(self, tenant: str, key: str, body_hash: str) -> Job | None:
         """The job that `submit` would answer for this key, before any work is done.
@@ -89,20 +102,24 @@ def _remember(sql: Connection, job: NewJob, now: float) -> None:
     sql.execute(insert(idempotency), key | {"body_hash": job.body_hash, "job_id": job.id, "created_at": now})
 
 
-def _check(sql: Connection, job: NewJob, limits: TenantLimits, now: float) -> None:
-    waiting, in_minute, oldest = sql.execute(_STANDING, {"tenant": job.tenant, "since": now - 60}).one()
+def _check(
+    job: NewJob, limits: TenantLimits, now: float, waiting: int, in_minute: int, oldest: float | None
+) -> None:
+    """`in_minute`: jobs of the last one, the first of which came at `oldest`."""
     if waiting >= limits.max_queued:
         raise QueueFull(limits.max_queued, retry_after_s=max(1.0, job.predicted_s))
     if in_minute >= limits.per_minute:
         wait_s = 60.0 if oldest is None else max(1.0, oldest + 60 - now)
         raise QuotaExceeded("per_minute", f"{limits.per_minute} jobs a minute are the most", wait_s)
-    if limits.usd_per_day is not None:
-        spent = ledger.spent_on(sql, job.tenant, now)
-        if spent + job.hold_usd > limits.usd_per_day:
-            left = max(limits.usd_per_day - spent, Decimal(0))
-            price, rest, limit = (f"{usd.normalize():f}" for usd in (job.hold_usd, left, limits.usd_per_day))
-            message = f"{price} USD are more than the {rest} left of {limit} USD a day"
-            raise QuotaExceeded("usd_per_day", message, math.ceil(DAY_S - now % DAY_S))
+
+
+def _check_day(sql: Connection, job: NewJob, usd_per_day: Decimal, now: float) -> None:
+    spent = ledger.spent_on(sql, job.tenant, now)
+    if spent + job.hold_usd > usd_per_day:
+        left = max(usd_per_day - spent, Decimal(0))
+        price, rest, limit = (f"{usd.normalize():f}" for usd in (job.hold_usd, left, usd_per_day))
+        message = f"{price} USD are more than the {rest} left of {limit} USD a day"
+        raise QuotaExceeded("usd_per_day", message, math.ceil(DAY_S - now % DAY_S))
 
 
 def _check_balance(sql: Connection, job: NewJob) -> None:
@@ -113,30 +130,38 @@ def _check_balance(sql: Connection, job: NewJob) -> None:
         raise QuotaExceeded("balance", message, TOP_UP_S)
 
 
-def _row(sql: Connection, job: NewJob, limits: TenantLimits, now: float) -> dict[str, object]:
-    start, finish = take_place(sql, job, limits.weight)
-    return {
-        "id": job.id,
-        "tenant": job.tenant,
-        "tier": job.tier,
-        "route": job.route,
-        "status": Status.QUEUED,
-        "payload": job.payload,
-        "detail": {},
-        "predicted_s": job.predicted_s,
-        "hold_usd": job.hold_usd,
-        "max_run_s": job.max_run_s,
-        "progress": 0,
-        "attempts": 0,
-        "fence": 0,
-        "wasted_s": 0.0,
-        "created_at": now,
-        "cancel_requested": False,
-        "webhook_url": job.webhook_url,
-        "metadata": dict(job.metadata or {}),
-        "tier_rank": job.tier.priority,
-        "virtual_start": start,
-        "virtual_finish": finish,
-        "beats": 0,
-        "losses": 0,
-    }
+def _made(job: NewJob, now: float) -> Job:
+    return Job(
+        id=job.id,
+        tenant=job.tenant,
+        tier=job.tier,
+        route=job.route,
+        status=Status.QUEUED,
+        payload=job.payload,
+        detail={},
+        result=None,
+        error_code=None,
+        error_message=None,
+        predicted_s=job.predicted_s,
+        hold_usd=job.hold_usd,
+        max_run_s=job.max_run_s,
+        progress=0,
+        attempts=0,
+        fence=0,
+        wasted_s=0.0,
+        created_at=now,
+        started_at=None,
+        completed_at=None,
+        expires_at=None,
+        cancel_requested=False,
+        worker=None,
+        webhook_url=job.webhook_url,
+        metadata=dict(job.metadata or {}),
+        removed_at=None,
+    )
+
+
+def _row(job: Job, start: float, finish: float) -> dict[str, object]:
+    fields = {column.name: getattr(job, column.name) for column in JOB_COLUMNS}
+    place = {"tier_rank": job.tier.priority, "virtual_start": start, "virtual_finish": finish}
+    return {**fields, **place, "beats": 0, "losses": 0}

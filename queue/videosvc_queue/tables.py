@@ -119,6 +119,7 @@ ledger = Table(  # rows are added, never changed
     Index("uq_ledger_tenant_reference", "tenant", "reference", unique=True),
     Index(None, "tenant", "day"),
     Index(None, "tenant", "kind", "amount_usd"),  # balances, summed without a look at the rows
+    implicit_returning=False,  # nobody asks for its number, and what returns rows cannot go together with others
 )
 
 idempotency = Table(
@@ -140,6 +141,7 @@ outbox = Table(  # doorbells not yet rung
     Column("tier", _words(Tier), nullable=False),
     Column("due_at", Double, nullable=False, index=True),
     sqlite_autoincrement=True,  # a deleted row's number is not given again: its late publisher would delete the new one
+    implicit_returning=False,  # as in the ledger
 )
 
 webhooks = Table(

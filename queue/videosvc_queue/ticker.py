@@ -6,12 +6,13 @@ import logging
 import threading
 from collections.abc import Callable
 from types import TracebackType
+from typing import Self
 
 log = logging.getLogger(__name__)
 
 
 class Ticker:
-    """Calls `tick` every `every_s` seconds, and at once when kicked, from entering to leaving.
+    """Calls `tick` every `every_s` seconds, and at once when kicked, from `start` to `stop`, or entering to leaving.
 
     A tick that fails is tried again at the next one: databases and servers come back. The first failure of a row is
     logged, and the end of the row. A tick that returns False had nothing to do: that ends no row of failures.
@@ -25,13 +26,20 @@ class Ticker:
         self._failing = False
         self._thread = threading.Thread(target=self._run, name=f"videosvc-{name}", daemon=True)
 
-    def __enter__(self) -> Ticker:
-        self._thread.start()
+    def __enter__(self) -> Self:
+        self.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Once."""
+        self._thread.start()
+
+    def stop(self) -> None:
         """Waits for the tick that runs."""
         self._stopping.set()
         self._kicked.set()

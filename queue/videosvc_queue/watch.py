@@ -17,13 +17,13 @@ class Watch:
     """Of one attempt, for one thread. It keeps a connection of its own, and asks past SQLAlchemy: between two steps
     nothing is in the processor's caches, and a statement of SQLAlchemy's from a pool took 0.4 ms there."""
 
-    def __init__(self, reader: Engine, job_id: str, fence: int) -> None:
-        """`reader`: one whose connections are in no transaction."""
-        self._reader = reader
-        self._question = QUESTION.format("?" if reader.dialect.paramstyle == "qmark" else "%s")
+    def __init__(self, engine: Engine, job_id: str, fence: int) -> None:
+        """`engine`: one whose connections are in no transaction."""
+        self._engine = engine
+        self._question = QUESTION.format("?" if engine.dialect.paramstyle == "qmark" else "%s")
         self._names = (job_id, fence)
-        assert reader.dialect.dbapi is not None
-        self._error: type[Exception] = reader.dialect.dbapi.Error
+        assert engine.dialect.dbapi is not None
+        self._error: type[Exception] = engine.dialect.dbapi.Error
         self._sql: Connection | None = None
         self._cursor: Any = None  # DBAPI's
 
@@ -39,7 +39,7 @@ class Watch:
         """What `beat` would answer. Raises sqlalchemy.exc.SQLAlchemyError; the next time it asks a new connection."""
         try:
             if self._sql is None:
-                self._sql = self._reader.connect()
+                self._sql = self._engine.connect()
                 self._cursor = self._sql.connection.cursor()
             self._cursor.execute(self._question, self._names)
             rows = self._cursor.fetchall()  # all: a statement not at its end would hold SQLite's snapshot

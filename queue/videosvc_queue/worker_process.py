@@ -20,11 +20,12 @@ from kombu.exceptions import OperationalError
 from sqlalchemy.exc import SQLAlchemyError
 
 from videosvc_queue.celery_app import RING, make_celery, queue_name, ring, silent_routes
-from videosvc_queue.company import SociableHandler, run_company
+from videosvc_queue.company import SociableHandler, Threads, run_company
 from videosvc_queue.context import Context
 from videosvc_queue.drain import Drain
 from videosvc_queue.events import EventBus
 from videosvc_queue.job import Job
+from videosvc_queue.nudges import Nudges
 from videosvc_queue.runner import BEAT_S, Handler, Outcome, run_one
 from videosvc_queue.store import Store
 from videosvc_queue.ticker import Ticker
@@ -112,8 +113,11 @@ class Child:
         self._limit = WallLimit()
         self._store = Store(options.database_url)
         self._bus = EventBus(options.redis_url)
+        self._threads = Threads()
         self._celery = make_celery(options.redis_url)
-        Ticker("register", self._register, REGISTER_S).__enter__()  # until the process ends
+        self._nudges = Nudges(options.redis_url)
+        self._nudges.start()  # until the process ends, as the ticker
+        Ticker("register", self._register, REGISTER_S).start()
 
     def ring(self, job_id: str) -> None:
         """The task: runs the fairest job, which need not be `job_id`, and others beside it if they join."""
@@ -130,10 +134,11 @@ class Child:
         """Whether there was a job."""
         options, handler = self._options, self._handler
         where = self._store, self._bus, self._within_limit
+        who = options.routes, options.name
+        how: Any = {"drain": drain, "beat_s": options.beat_s, "nudges": self._nudges}
         if isinstance(handler, SociableHandler) and handler.most > 1:
-            ran = run_company(*where, handler, options.routes, options.name, drain=drain, beat_s=options.beat_s)
-            return ran > 0
-        return run_one(*where, options.routes, options.name, drain=drain, beat_s=options.beat_s) is not None
+            return run_company(*where, handler, *who, threads=self._threads, **how) > 0
+        return run_one(*where, *who, **how) is not None
 
     def _within_limit(self, job: Job, context: Context) -> Outcome:
         with self._limit.within(job.id, job.max_run_s + GRACE_S):

@@ -44,7 +44,7 @@ class Workers(Database):
 
     def forget_worker(self, name: str) -> None:
         """It stops."""
-        with self._write(durable=False) as sql:
+        with self._write_one() as sql:
             sql.execute(delete(workers).where(workers.c.name == name))
 
     def live_workers(self, route: str | None = None, within_s: float = LIVE_S) -> list[Worker]:

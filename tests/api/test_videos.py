@@ -3,6 +3,7 @@ from __future__ import annotations
 import re
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -69,6 +70,7 @@ def test_a_failed_video_is_an_answer(code: str, api: Api) -> None:
     assert answer.status_code == 200
     assert answer.json()["status"] == "failed"
     assert answer.json()["error"] == {"code": code, "message": "so it goes"}
+    unattended(answer.json(), wasted_s=0.0)
 
 
 def test_progress_of_a_running_one(api: Api) -> None:
@@ -92,6 +94,41 @@ def test_cancel(api: Api) -> None:
         cancelled = client.post(f"/v1/videos/{running['id']}/cancel").json()
         assert cancelled["status"] == "cancelled" and cancelled["error"]["code"] == "cancelled"
         assert client.post(f"/v1/videos/{running['id']}/cancel").json() == cancelled, "twice is no error"
+        unattended(cancelled, wasted_s=0.0)
+        assert stopping.json()["receipt"] is None, "not yet"
+
+
+@pytest.mark.parametrize("end", ["worker_lost", "cancelled as it waited", "cancelled as its worker was lost"])
+def test_what_a_lost_worker_spent_is_on_the_receipt(end: str, api: Api) -> None:
+    video, store = api.create(), api.services.store
+    lost_s, spent_s = 0.0, 0.0
+    for attempt in range(1 if end == "cancelled as it waited" else 3):
+        claim = api.claim()
+        lost_s, spent_s = lost_s + spent_s, 0.5 + attempt
+        store.beat(claim.job.id, claim.fence, detail={"lost_s": lost_s, "spent_s": spent_s, "device": "cpu"})
+        if end == "cancelled as its worker was lost" and attempt == 2:
+            store.cancel(claim.job.id, "default")
+        store.requeue(claim.job.id, claim.fence)
+    with api.client() as client:
+        if end == "cancelled as it waited":
+            client.post(f"/v1/videos/{video['id']}/cancel")
+        video = client.get(f"/v1/videos/{video['id']}").json()
+        (listed,) = client.get("/v1/videos").json()["data"]
+        usage = client.get("/v1/usage").json()["total"]
+    assert video["error"]["code"] == ("worker_lost" if end == "worker_lost" else "cancelled")
+    unattended(video, wasted_s=lost_s + spent_s)
+    assert listed["receipt"] == video["receipt"] and video["receipt"]["device"] == "cpu"
+    assert usage == {"videos": 1, "compute_seconds": 0.0, "charged_usd": 0.0}
+
+
+def unattended(video: dict[str, Any], wasted_s: float) -> None:
+    """Has the receipt of a job whose end no worker measured: free, and nothing in it is invented."""
+    receipt, quote = video["receipt"], video["quote"]
+    assert receipt["charged_usd"] == receipt["compute_seconds"] == sum(receipt["by_stage"].values()) == 0
+    assert receipt["wasted_compute_seconds"] == wasted_s and receipt["levers"] == []
+    assert receipt["quoted_usd"] == quote["price_usd"]
+    assert receipt["device_usd_per_hour"] == quote["device_usd_per_hour"]
+    assert (receipt["energy_joules"] > 0) == (receipt["device"] is not None) == (wasted_s > 0)
 
 
 def test_delete(api: Api, tmp_path: Path) -> None:

@@ -68,10 +68,12 @@ def test_table_json_and_picture(configs: Path, tmp_path: Path, capfd: pytest.Cap
     for name, grows in ((STOCK, 4.0), (COMPARED, 4.0), ("streamed decode", 1.0)):
         short, long = lines[name]["decode_peak_bytes"]
         assert long / short == pytest.approx(grows, rel=0.1)
-    assert all(lines[name]["share_of_product_rate"]["p50"] > 0 for name in (COMPARED, "int8 weights"))
+    for share in ("share_of_product_rate", "share_of_rate_in_sequence"):
+        assert all(lines[name][share]["p50"] > 0 for name in (COMPARED, "int8 weights"))
     measures = {measure["name"]: measure for measure in content["measures"]}
     assert len(measures["our engine: times cheaper than stock"]["samples"]) == 2
     assert measures["int8 product, 128x48x64"]["p50"] > 0
+    assert measures["products of a step, native"]["p50"] > 0 and measures["products of a step, int8"]["p50"] > 0
 
 
 def test_levers_that_cannot_be_are_shown_with_the_reason(

@@ -25,6 +25,27 @@ def test_check_by_name_says_what_it_is_and_which_levers(capsys: pytest.CaptureFi
     assert "lever frame_cache='off' makes no sense for family anyflow_far (every step" in out
 
 
+@pytest.mark.usefixtures("tiny_configs")
+def test_check_refuses_what_this_device_cannot(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from videosvc.families import block_levers
+
+    monkeypatch.setattr(block_levers, "int8_refusal", lambda device: f"the int8 matrix product of {device} overflows")
+    monkeypatch.setattr(block_levers, "fp8_refusal", lambda device: f"{device} stores no fp8")
+    monkeypatch.setattr(block_levers, "compile_refusal", lambda device: "there is no compiler")
+    assert run(["models", "check", "toyworld"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "lever weights='int8' cannot be: the int8 matrix product of cpu overflows" in lines
+    assert "lever weights='fp8' cannot be: cpu stores no fp8" in lines
+    assert "lever compile=true cannot be: there is no compiler" in lines
+    assert "lever decode='tiny' cannot be: model 'toyworld' has no folder tiny_decoder" in lines
+    assert "lever weights='native' is supported" in lines and "lever compile='false' is supported" in lines
+    assert any(
+        line.startswith("attention and offload in models.toml: family anyflow_far has its own") for line in lines
+    )
+
+
 def test_check_by_path_tells_the_family(tiny_checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["models", "check", str(tiny_checkpoint)]) == 0
     assert "family anyflow_far" in capsys.readouterr().out
@@ -36,9 +57,7 @@ def test_check_of_nothing(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize("component", ["transformer", "vae", "text_encoder"])
-def test_check_finds_a_truncated_file(
-    component: str, tiny_copy: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_check_finds_a_truncated_file(component: str, tiny_copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (weights,) = (tiny_copy / component).glob("*.safetensors")
     weights.write_bytes(weights.read_bytes()[:-1])
     assert run(["models", "check", str(tiny_copy)]) == 2
@@ -54,17 +73,13 @@ def test_check_finds_a_truncated_file(
         "scheduler/scheduler_config.json",
     ],
 )
-def test_check_finds_a_missing_file(
-    missing: str, tiny_copy: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_check_finds_a_missing_file(missing: str, tiny_copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tiny_copy / missing).unlink()
     assert run(["models", "check", str(tiny_copy)]) == 2
     assert f"{missing} is missing" in capsys.readouterr().err
 
 
-def test_check_refuses_a_transformer_of_no_family(
-    tiny_copy: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_check_refuses_a_transformer_of_no_family(tiny_copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = tiny_copy / "transformer" / "config.json"
     config.write_text(json.dumps({"_class_name": "LTXVideoTransformer3DModel"}))
     assert run(["models", "check", str(tiny_copy)]) == 2

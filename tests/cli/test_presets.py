@@ -61,6 +61,32 @@ def test_check_refuses_a_bad_file(
     assert len(err.splitlines()) == 1
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "refusal", "says"),
+    [
+        ('weights = "native"', 'weights = "int8"', "int8_refusal", "lever weights='int8' cannot be: no such product"),
+        ('weights = "native"', 'weights = "fp8"', "fp8_refusal", "lever weights='fp8' cannot be: no such product"),
+        ("[levers]", "[levers]\ncompile = true", "compile_refusal", "lever compile=true cannot be: no such product"),
+    ],
+)
+def test_check_refuses_what_this_device_cannot(
+    old: str,
+    new: str,
+    refusal: str,
+    says: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from videosvc.families import block_levers
+
+    monkeypatch.setattr(block_levers, refusal, lambda device: "no such product")
+    file = tmp_path / "draft.toml"
+    file.write_text(preset_text("draft").replace(old, new))
+    assert run(["presets", "check", str(file)]) == 2
+    assert capsys.readouterr().err == f"error: preset {file}: {says}\n"
+
+
 def test_check_of_no_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["presets", "check", str(tmp_path / "none.toml")]) == 2
     assert "cannot be read" in capsys.readouterr().err

@@ -151,6 +151,36 @@ def test_what_is_killed_is_started_again_and_no_job_is_lost(tmp_path: Path) -> N
         assert usage["videos"] == 3 and usage["charged_usd"] > sum(receipt["charged_usd"] for receipt in receipts) > 0
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel's leash is Linux's")
+def test_who_ends_without_a_worker_has_a_receipt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One job whose workers are killed, each as it computes, and one that is cancelled behind it."""
+    with serving(tmp_path, lease_s="3") as service, httpx.Client(base_url=service.url, timeout=60) as client:
+        service.wait_until_ready()
+        running, waiting = submit(client, LONG), submit(client, SHORT)
+        assert client.post(f"/v1/videos/{waiting}/cancel").json()["receipt"]["wasted_compute_seconds"] == 0
+        until_it_computes(client, running)
+        for attempt in (1, 2, 3):
+
+            def is_at_it(attempt: int = attempt) -> bool:
+                video = client.get(f"/v1/videos/{running}").json()
+                return bool(video["attempts"] == attempt and video["status"] == "in_progress")
+
+            eventually(is_at_it, START_S)
+            worker_of(service.process.pid).kill()
+        lost = until_ended(client, running, "failed")
+        receipt = lost["receipt"]
+        assert lost["error"]["code"] == "worker_lost" and receipt["device"] == "cpu"
+        assert receipt["wasted_compute_seconds"] > 0 == receipt["charged_usd"] == receipt["compute_seconds"]
+        assert receipt["quoted_usd"] == lost["quote"]["price_usd"]
+        assert client.get("/v1/usage").json()["total"] == {"videos": 2, "compute_seconds": 0.0, "charged_usd": 0.0}
+        monkeypatch.setenv("VIDEOSVC_URL", service.url)
+        for video in (running, waiting):
+            assert run(["jobs", "status", video]) == 0
+            assert "charged 0.000000000 USD" in capsys.readouterr().out
+
+
 SHORT = {"prompt": "a red ball", "preset": "draft", "seconds": 1}
 LONG = {"prompt": "a red ball", "preset": "reference", "size": "128x128", "seconds": 4}
 
@@ -163,8 +193,8 @@ def until_it_computes(client: httpx.Client, job: str) -> None:
     eventually(lambda: client.get(f"/v1/videos/{job}").json()["progress"] > 0, START_S)
 
 
-def until_ended(client: httpx.Client, job: str) -> dict[str, Any]:
-    """The video, which must be completed."""
+def until_ended(client: httpx.Client, job: str, status: str = "completed") -> dict[str, Any]:
+    """The video, which must have this status."""
     seen: list[dict[str, Any]] = []
 
     def has_ended() -> bool:
@@ -172,7 +202,7 @@ def until_ended(client: httpx.Client, job: str) -> dict[str, Any]:
         return seen[-1]["status"] not in ("queued", "in_progress")
 
     eventually(has_ended, START_S)
-    assert seen[-1]["status"] == "completed", seen[-1]["error"]
+    assert seen[-1]["status"] == status, seen[-1]["error"]
     return seen[-1]
 
 

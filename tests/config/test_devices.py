@@ -21,7 +21,11 @@ def test_no_file_is_no_rates(tmp_path: Path) -> None:
     assert load_devices(tmp_path).devices == ()
 
 
-def test_a_negative_price_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "devices.toml").write_text('[[devices]]\npattern = "*"\nusd_per_hour = -1\nwatts = 1\n')
-    with pytest.raises(ConfigError, match=r"devices.0.usd_per_hour = -1: must be greater than or equal to 0"):
+@pytest.mark.parametrize(
+    ("price", "says"),
+    [("-1", "greater than or equal to 0"), ("1e300", "less than or equal to 1000000"), ("nan", "a finite number")],
+)
+def test_a_price_that_is_none_is_refused(price: str, says: str, tmp_path: Path) -> None:
+    (tmp_path / "devices.toml").write_text(f'[[devices]]\npattern = "*"\nusd_per_hour = {price}\nwatts = 1\n')
+    with pytest.raises(ConfigError, match=rf"devices.0.usd_per_hour = .*: must be {says}"):
         load_devices(tmp_path)

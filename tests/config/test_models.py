@@ -65,6 +65,10 @@ def test_a_hub_id_without_a_network_is_one_line(tmp_path: Path) -> None:
         (GOOD.replace("anyflow_far", "ltx"), "models.0.family = 'ltx': must be 'anyflow_far' or 'wan'"),
         (GOOD.replace("64x64", "70x64"), "sizes has 70x64"),
         (GOOD.replace('"tiny"', '"auto"'), "models.0.name = 'auto': auto is what a request says"),
+        (GOOD + 'attention = "flash"', "attention and offload: family anyflow_far has its own attention"),
+        (GOOD + 'offload = ["vae"]', "attention and offload: family anyflow_far has its own attention"),
+        (GOOD + 'offload = ["encoder"]', "models.0.offload.0 = 'encoder': must be 'text_encoder' or 'vae'"),
+        (GOOD + "offload = true", "models.0.offload = True: must be a list of 'text_encoder', 'vae'"),
         (GOOD + "grdi = 8", "models.0.grdi: unknown key; allowed here: attention, defaults, family"),
     ],
 )
@@ -73,6 +77,13 @@ def test_a_mistake_names_file_and_key(tmp_path: Path, text: str, says: str) -> N
         load_models(_write(tmp_path, text))
     assert "models.toml" in caught.value.message
     assert says in caught.value.message
+
+
+def test_how_it_is_loaded_is_told_from_other_ways(tmp_path: Path) -> None:
+    wan = GOOD.replace("anyflow_far", "wan")
+    extras = ("", 'attention = "auto"', 'attention = "flash"', 'offload = ["vae"]', 'offload = ["text_encoder", "vae"]')
+    ways = [load_model(_write(tmp_path, wan + extra + "\n" * number), "tiny") for number, extra in enumerate(extras)]
+    assert ways[0].loading == "" and len({way.loading for way in ways}) == len(extras)
 
 
 def test_an_unknown_model_lists_those_there_are() -> None:

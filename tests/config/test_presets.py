@@ -5,6 +5,7 @@ from typing import get_args
 
 import pytest
 
+from videosvc.config.models import ModelEntry
 from videosvc.config.presets import Levers, SamplerName, load_preset, load_preset_file, load_presets
 from videosvc.config.settings import CHECKOUT_CONFIGS
 from videosvc.errors import PresetError
@@ -59,6 +60,20 @@ def test_levers_that_make_no_sense_are_refused_with_what_does() -> None:
         "lever frame_cache='off' makes no sense for family anyflow_far (every step of a chunk reads those before it: "
         "without a cache it would encode them anew, for the same clip): allowed native, int8, int4",
     ]
+
+
+def test_each_lever_of_a_model_is_refused_once(tmp_path: Path) -> None:
+    entry = ModelEntry(name="film", path=str(tmp_path), family="wan", sizes=("64x64",))
+    mag = Levers(step_cache="mag")
+    assert ["mag_ratios" in line for line in mag.refusals_of(entry)] == [True]
+    assert mag.refusals_of(entry.model_copy(update={"mag_ratios": (1.0,)})) == []
+    (compiled,) = Levers(step_cache="sea", compile=True).refusals_of(entry)
+    assert compiled.startswith("lever step_cache='sea' cannot be with compile=true")
+    (tiny,) = Levers(decode="tiny").refusals_of(entry)
+    assert tiny == "lever decode='tiny' cannot be: model 'film' has no folder tiny_decoder"
+    causal = entry.model_copy(update={"family": "anyflow_far"})
+    (never,) = mag.refusals_of(causal)
+    assert "makes no sense for family anyflow_far" in never
 
 
 @pytest.mark.parametrize(

@@ -80,17 +80,81 @@ def test_generate(configs: Path, tmp_path: Path, capfd: pytest.CaptureFixture[st
 
 def test_check_says_what_it_can(checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["models", "check", str(checkpoint)]) == 0
-    out = capsys.readouterr().out
-    assert "family wan: WanTransformer3DModel and AutoencoderKLWan" in out
-    assert "lever step_cache='taylor_seer' is supported" in out
-    assert "lever frame_cache='int8' makes no sense for family wan (the whole clip is denoised at once" in out
+    lines = capsys.readouterr().out.splitlines()
+    for line in (
+        "family wan: WanTransformer3DModel and AutoencoderKLWan",
+        "lever step_cache='taylor_seer' is supported",
+        "attention='math' in models.toml is supported",
+        "attention = 'flash' needs a GPU, and this is a cpu",
+        "offload of vae cannot be: it needs a GPU to come back from, and this is a cpu",
+    ):
+        assert line in lines
+    for begins in (
+        "lever frame_cache='int8' makes no sense for family wan (the whole clip is denoised at once",
+        "lever step_cache='mag' cannot be: its ratios belong to a checkpoint",
+    ):
+        assert any(line.startswith(begins) for line in lines)
+
+
+def test_mag_ratios_of_models_toml_count(configs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    models = configs / "models.toml"
+    models.write_text(models.read_text().replace('attention = "math"', "mag_ratios = [1.0, 1.01]"))
+    assert run(["models", "check", "film"]) == 0
+    assert "lever step_cache='mag' is supported" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("setting", "says"),
+    [
+        ('offload = ["vae"]', "model 'film': offload of vae cannot be: it needs a GPU to come back from"),
+        ('offload = ["text_encoder", "vae"]', "model 'film': offload of text_encoder cannot be: it needs a GPU"),
+        ('attention = "flash"', "model 'film': attention = 'flash' needs a GPU, and this is a cpu"),
+    ],
+)
+def test_what_the_device_cannot_load_is_one_line(
+    configs: Path, tmp_path: Path, setting: str, says: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    models = configs / "models.toml"
+    models.write_text(models.read_text().replace('attention = "math"', setting))
+    clip = tmp_path / "clip.mp4"
+    assert run(["generate", "a red circle", "-o", str(clip), "--model", "film", "--preset", "film"]) == 2
+    err = capfd.readouterr().err
+    assert says in err and len(err.splitlines()) == 1 and not clip.exists()
+
+
+@pytest.fixture
+def auto(configs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The data folder of a service whose model says auto."""
+    models = configs / "models.toml"
+    models.write_text(models.read_text().replace('attention = "math"', 'attention = "auto"'))
+    for preset in ("balanced", "draft", "quality", "reference"):
+        (configs / "presets" / f"{preset}.toml").unlink()
+    monkeypatch.setattr("videosvc.pricing.calibrate.ROUNDS", 1)
+    monkeypatch.setenv("VIDEOSVC_DATA_DIR", str(tmp_path / "data"))
+    return tmp_path / "data"
+
+
+def test_auto_attention_is_measured_by_calibrate(auto: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert run(["models", "list"]) == 0
+    words = " ".join(capfd.readouterr().out.split())
+    assert "auto: native, until" in words
+    assert run(["calibrate", "--model", "film"]) == 0
+    out, err = capfd.readouterr()
+    assert err == ""
+    path = auto / "quantized" / "cpu.film.attention.json"
+    assert f"{path}: film attends by native on cpu: native " in out
+    assert "cudnn cannot be: attention = 'cudnn' needs a GPU, and this is a cpu" in out
+    measured = json.loads(path.read_text())
+    assert measured["seconds"].keys() == {"native"} and measured["refused"].keys() == {"cudnn", "flash", "xformers"}
+    assert run(["models", "list"]) == 0
+    assert "auto: native, as measured" in " ".join(capfd.readouterr().out.split())
 
 
 @pytest.mark.parametrize(
     ("levers", "sampler", "says"),
     [
         ("", "flow_map", r"sampler='flow_map' needs a flow map.*allowed euler, unipc, consistency"),
-        ('step_cache = "mag"', "unipc", "model 'film' has no mag_ratios in models.toml"),
+        ('step_cache = "mag"', "unipc", "its ratios belong to a checkpoint, and models.toml has no mag_ratios"),
         ('step_cache = "sea"\ncompile = true', "unipc", "cannot be with compile=true"),
         ('frame_cache = "int4"', "unipc", "denoised at once"),
     ],

@@ -142,7 +142,7 @@ def test_a_job_after_one_that_broke_off_is_as_fresh(
         assert next(event for event in steps if event.step == STEPS // 2)
     assert torch.equal(made(family, plan, tmp_path), fresh)
     with monkeypatch.context() as broken:  # and failed there
-        bias = family._transformer.proj_out.bias
+        bias = family.transformer.proj_out.bias
         broken.setattr(bias, "data", torch.full_like(bias, torch.nan))
         with pytest.raises(GenerationError, match="latents are not finite"):
             made(family, other, tmp_path)
@@ -185,7 +185,7 @@ def test_where_it_cannot_be_the_reason_is_told(folder: Path, family: Wan, tmp_pa
     cache = StepCache("mag", flow_sigmas(4))
     text = family.encode_text("a red circle", None)
     bare = Wan("bare", folder, CPU, torch.float32)
-    with pytest.raises(ModelError, match="step_cache='mag' cannot be: its ratios belong to a checkpoint"):
+    with pytest.raises(ModelError, match="lever step_cache='mag' cannot be: its ratios belong to a checkpoint"):
         bare.open_clip(32, 32, text, 1.0, step_cache=cache)
     causal = AnyFlowFAR("tiny", make_tiny_checkpoint(tmp_path / "far"), 1, CPU, torch.float32)
     with pytest.raises(ModelError, match=r"lever step_cache='mag' makes no sense .* allowed none"):

@@ -13,7 +13,7 @@ from videosvc.engine.meter import ComputeReceipt
 from videosvc.pricing.energy import Energy
 from videosvc.pricing.planner import Planner
 from videosvc.pricing.quote import Quote, charge
-from videosvc.pricing.receipt import full_receipt, plan_as_run
+from videosvc.pricing.receipt import full_receipt, partial_receipt, plan_as_run, unattended_receipt
 
 
 @pytest.fixture
@@ -26,14 +26,46 @@ def _receipt(quote: Quote, share: float, steps: tuple[int, ...] = (4, 4), wasted
     return ComputeReceipt({"text": 0.0, "denoise": seconds, "decode": 0.0, "mux": 0.0}, "cpu", False, steps, wasted_s)
 
 
-def test_fields_are_the_contract(quote: Quote) -> None:
-    receipt = full_receipt(_receipt(quote, 1.0), quote)
+@pytest.mark.parametrize("kind", ["full", "partial", "unattended"])
+def test_fields_are_the_contract(kind: str, quote: Quote) -> None:
+    compute = _receipt(quote, 1.0)
+    receipt = {
+        "full": lambda: full_receipt(compute, quote),
+        "partial": lambda: partial_receipt(compute, quote, Decimal(0)),
+        "unattended": lambda: unattended_receipt(quote.fields(), {}),
+    }[kind]()
     named = """compute_seconds by_stage device device_usd_per_hour price_usd price_per_second_usd quoted_usd charged_usd
         energy_joules energy_source baseline_compute_seconds levers resumed wasted_compute_seconds"""
     assert set(receipt) == set(named.split())
     assert set(receipt["by_stage"]) == {"text", "denoise", "decode", "mux"}
+    assert sum(receipt["by_stage"].values()) == pytest.approx(receipt["compute_seconds"], abs=1e-3)
     assert all(set(lever) == {"name", "saved_compute_seconds"} for lever in receipt["levers"])
+    assert receipt["charged_usd"] <= receipt["quoted_usd"] == float(quote.price_usd)
+    assert receipt["device_usd_per_hour"] == float(quote.rate.usd_per_hour)
     json.dumps(receipt, allow_nan=False)
+
+
+def test_what_is_on_the_house_is_told_all_the_same(quote: Quote) -> None:
+    compute = _receipt(quote, 0.5, steps=(4, 2), wasted_s=0.5)
+    receipt = partial_receipt(compute, quote, Decimal(0), wasted_s=1.0)
+    assert receipt["compute_seconds"] == pytest.approx(compute.compute_seconds, abs=1e-4)
+    assert receipt["charged_usd"] == receipt["price_per_second_usd"] == 0 < receipt["price_usd"]
+    assert receipt["wasted_compute_seconds"] == 1.5
+    assert receipt["energy_joules"] == pytest.approx(65 * (compute.compute_seconds + 1.5), rel=1e-2)
+    assert receipt["levers"] == [], "nothing was saved by a clip that is not there"
+
+
+@given(heard=st.dictionaries(st.sampled_from(["spent_s", "lost_s"]), st.floats(0, 1e6)))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_without_a_workers_word_what_was_heard_is_wasted_and_nothing_more_is_known(
+    quote: Quote, heard: dict[str, float]
+) -> None:
+    receipt = unattended_receipt(json.loads(json.dumps(quote.fields())), heard | ({"device": "cpu"} if heard else {}))
+    assert receipt["wasted_compute_seconds"] == pytest.approx(sum(heard.values()), abs=1e-4)
+    assert receipt["energy_joules"] == pytest.approx(65 * sum(heard.values()), abs=1e-3)
+    assert receipt["device"] == ("cpu" if heard else None)
+    for nothing in ("compute_seconds", "price_usd", "price_per_second_usd", "charged_usd"):
+        assert receipt[nothing] == 0
 
 
 def test_what_ran_is_charged_and_never_more_than_quoted(quote: Quote) -> None:

@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from decimal import Decimal
 
 import pytest
 
 from eventually import eventually
 from videosvc_queue import company
-from videosvc_queue.company import run_company
+from videosvc_queue.company import Threads, run_company
 from videosvc_queue.context import Context, GiveBack
 from videosvc_queue.drain import Drain
 from videosvc_queue.events import EventBus
@@ -67,7 +68,10 @@ class Worker:
         self._thread = threading.Thread(target=self._run, args=(store, bus, party))
 
     def _run(self, store: Store, bus: EventBus, party: Party) -> None:
-        self.count = run_company(store, bus, party, party, ["toy"], "worker", drain=self.drain, beat_s=0.1)
+        with closing(Threads()) as threads:
+            self.count = run_company(
+                store, bus, party, party, ["toy"], "worker", threads=threads, drain=self.drain, beat_s=0.1
+            )
 
     def start(self) -> Worker:
         self._thread.start()
@@ -117,7 +121,7 @@ def looks(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
         return found
 
     monkeypatch.setattr(company, "_joining", looking)
-    monkeypatch.setattr(company, "JOIN_S", 0.01)
+    monkeypatch.setattr(company, "WAIT_S", 0.01)
 
     def wait() -> None:
         while seen.acquire(blocking=False):
@@ -236,6 +240,8 @@ def test_a_job_given_back_is_let_go(store: Store, bus: EventBus, submit: Callabl
             return False
 
     job, party = submit(), Parking()
-    assert run_company(store, bus, party, party, ["toy"], "worker", drain=Drain()) == 1
+    with closing(Threads()) as threads:
+        ran = run_company(store, bus, party, party, ["toy"], "worker", threads=threads, drain=Drain())
+    assert ran == 1
     row = store.get(job.id)
     assert row is not None and (row.status, row.wasted_s) == (Status.QUEUED, 0.5)

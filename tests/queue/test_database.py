@@ -10,7 +10,6 @@ from sqlalchemy import make_url
 from sqlalchemy.exc import OperationalError
 
 from eventually import eventually
-from videosvc_queue import database
 from videosvc_queue.job import Beat, NewJob
 from videosvc_queue.store import Store
 from videosvc_queue.tenants import TenantLimits
@@ -61,10 +60,7 @@ def test_migrations_wait_for_each_other(postgres_url: str) -> None:
         store.ping()
 
 
-def test_a_connection_that_died_while_it_rested_is_replaced(
-    migrated_postgres_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(database, "IDLE_S", 0.0)  # every rest is a long one
+def test_a_connection_that_died_while_it_rested_is_replaced(migrated_postgres_url: str) -> None:
     with Store(migrated_postgres_url) as store:
         store.ping()
         end_connections(migrated_postgres_url)

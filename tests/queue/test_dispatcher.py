@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing
 
 import pytest
 import redis
@@ -9,10 +10,17 @@ from eventually import eventually
 from servers import RedisServer
 from videosvc_queue.celery_app import make_celery
 from videosvc_queue.dispatcher import Dispatcher
+from videosvc_queue.events import EventBus
 from videosvc_queue.job import NewJob
 from videosvc_queue.outbox import Ring
 from videosvc_queue.store import Store
 from videosvc_queue.tenants import TenantLimits
+
+
+@pytest.fixture
+def bus(redis_url: str) -> Iterator[EventBus]:
+    with closing(EventBus(redis_url)) as bus:
+        yield bus
 
 
 def bells(redis_url: str) -> int:
@@ -20,24 +28,31 @@ def bells(redis_url: str) -> int:
         return client.llen("videosvc.toy")
 
 
-def test_rings_once_for_each_job(store: Store, redis_url: str, new_job: Callable[..., NewJob]) -> None:
+def test_rings_once_for_each_job(
+    store: Store, redis_url: str, bus: EventBus, new_job: Callable[..., NewJob]
+) -> None:
     for _ in range(105):  # more than one handful
         store.submit(new_job(), TenantLimits(max_queued=1000))
-    dispatcher = Dispatcher(store, make_celery(redis_url))
+    dispatcher = Dispatcher(store, make_celery(redis_url), bus)
     dispatcher.sweep()
     dispatcher.sweep()
     assert bells(redis_url) == 105
 
 
-def test_a_kick_rings_at_once(store: Store, redis_url: str, new_job: Callable[..., NewJob]) -> None:
-    with Dispatcher(store, make_celery(redis_url), every_s=3600) as dispatcher:
-        store.submit(new_job(), TenantLimits())
-        dispatcher.kick()
+def test_the_bell_of_a_job_that_was_submitted_here_rings_at_once_and_once(
+    store: Store, redis_url: str, bus: EventBus, new_job: Callable[..., NewJob]
+) -> None:
+    with Dispatcher(store, make_celery(redis_url), bus, every_s=3600) as dispatcher:
+        dispatcher.submitted(store.submit(new_job(), TenantLimits())[0])
         eventually(lambda: bells(redis_url) == 1)
+        eventually(lambda: not store.due_outbox(hold_s=0.0))
+        assert bells(redis_url) == 1
 
 
-def test_sweeps_up_the_bells_of_others(store: Store, redis_url: str, new_job: Callable[..., NewJob]) -> None:
-    with Dispatcher(store, make_celery(redis_url), every_s=0.05):
+def test_sweeps_up_the_bells_of_others(
+    store: Store, redis_url: str, bus: EventBus, new_job: Callable[..., NewJob]
+) -> None:
+    with Dispatcher(store, make_celery(redis_url), bus, every_s=0.05):
         store.submit(new_job(), TenantLimits())
         eventually(lambda: bells(redis_url) == 1)
 
@@ -57,7 +72,7 @@ def test_jobs_are_taken_while_redis_is_down_and_rung_for_when_it_is_back(
             return bells
 
         monkeypatch.setattr(store, "due_outbox", due_soon_again)
-        with Dispatcher(store, make_celery(own_redis.url), every_s=0.02):
+        with Dispatcher(store, make_celery(own_redis.url), EventBus(own_redis.url), every_s=0.02):
             store.submit(new_job(), TenantLimits())
             eventually(lambda: "fails, and goes on trying" in caplog.text)
             # A sweep that finds nothing, as the bells that failed are not due yet, is no sign of Redis.
@@ -69,10 +84,12 @@ def test_jobs_are_taken_while_redis_is_down_and_rung_for_when_it_is_back(
     assert caplog.text.count("fails, and goes on trying") == caplog.text.count("works again") == 1
 
 
-def test_replicas_share_the_bells(store: Store, redis_url: str, new_job: Callable[..., NewJob]) -> None:
+def test_replicas_share_the_bells(
+    store: Store, redis_url: str, bus: EventBus, new_job: Callable[..., NewJob]
+) -> None:
     for _ in range(30):
         store.submit(new_job(), TenantLimits())
-    replicas = [Dispatcher(store, make_celery(redis_url), every_s=0.01) for _ in range(3)]
+    replicas = [Dispatcher(store, make_celery(redis_url), bus, every_s=0.01) for _ in range(3)]
     for replica in replicas:
         replica.__enter__()
     eventually(lambda: bells(redis_url) == 30)

@@ -93,7 +93,7 @@ def test_without_redis_writing_is_silent_and_said_once(
 def test_a_hung_redis_costs_a_job_one_timeout(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("videosvc_queue.events.TIMEOUT_S", 0.1)
+    monkeypatch.setattr("videosvc_queue.wire.TIMEOUT_S", 0.1)
     with EmbeddedRedis(tmp_path) as server:
         bus = EventBus(server.url)
         with redis.Redis.from_url(server.url) as client:

@@ -111,7 +111,7 @@ def service(
     bus = EventBus(own_redis.url)
     service = Service(database_url, own_redis, tmp_path, store, bus, new_job)
     with ExitStack() as stack:
-        stack.enter_context(Dispatcher(store, app, every_s=0.1))
+        stack.enter_context(Dispatcher(store, app, bus, every_s=0.1))
         stack.enter_context(Reconciler(store, app, bus, lease_s=LEASE_S, every_s=0.1))
         yield service
         for worker in service.workers:

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from training.toyworld.flow import THING_WEIGHT, Batch, Velocity, follow, noised, sample_times, weighted_loss
 from videosvc.families.base import TextEmbeds
+from videosvc.families.clip_decoder import ClipDecoder, LatentScale
 from videosvc.families.decoder import DecoderStream
 from videosvc.families.far_clip import FarClip
 from videosvc.families.far_forward import FarForward
@@ -37,10 +38,10 @@ NOTHING = torch.zeros(1, 1, 2, 1, 1, dtype=torch.bool)  # covered
 
 
 def open_clip(transformer: AnyFlowFARTransformer3DModel, embeds: Tensor) -> FarClip:
-    zero, one = torch.zeros(1, 6, 1, 1, 1), torch.ones(1, 6, 1, 1, 1)
+    decoder = ClipDecoder(NoDecoder(), LatentScale(torch.zeros(1, 6, 1, 1, 1), torch.ones(1, 6, 1, 1, 1)))
     text = TextEmbeds(embeds, None, ())
     together = Together(FarForward(transformer))
-    return FarClip(together, NoDecoder(), zero, one, text, guidance_scale=1.0, window_chunks=1)
+    return FarClip(together, decoder, text, guidance_scale=1.0, window_chunks=1)
 
 
 @pytest.mark.parametrize("follows", [False, True])

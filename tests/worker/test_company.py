@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from videosvc.pricing.features import FEATURES
 from videosvc.pricing.quote import Quote
 from videosvc.pricing.shape import read_shape
 from videosvc.worker.handler import VideoHandler
-from videosvc_queue.company import run_company
+from videosvc_queue.company import Threads, run_company
 from videosvc_queue.drain import Drain
 from videosvc_queue.job import Job, Status
 from videosvc_queue.store import Store
@@ -99,7 +100,9 @@ def test_together_they_become_what_they_are_alone(
     frames.clear()
     _hold_until_two_denoise(monkeypatch)
     jobs = [submitted(quote) for quote in quotes]
-    assert run_company(queue, bus, sociable, sociable, ["toyworld"], "worker-1", drain=Drain()) == 2
+    with closing(Threads()) as threads:
+        ran = run_company(queue, bus, sociable, sociable, ["toyworld"], "worker-1", threads=threads, drain=Drain())
+    assert ran == 2
     together = [torch.cat(pieces) for pieces in frames.values()]
     ended = [queue.get(job.id) for job in jobs]
     for job in ended:

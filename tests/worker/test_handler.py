@@ -292,11 +292,11 @@ def test_out_of_memory_fails_that_job_and_the_worker_stays(
 ) -> None:
     submitted(quoted())
     with monkeypatch.context() as patch:
-        break_engine(patch, torch.OutOfMemoryError("CUDA out of memory"))
+        break_engine(patch, torch.OutOfMemoryError("CUDA out of memory"), after=3)
         job = bench.run(handler)
     assert (job.status, job.error_code) == (Status.FAILED, "out_of_memory")
     assert job.error_message == "the device ran out of memory; ask for a smaller size"
-    assert bench.store.spent_today(job.tenant) == 0
+    on_the_house(bench, job)
     submitted(quoted())
     assert bench.run(handler).status is Status.COMPLETED
 
@@ -305,11 +305,11 @@ def test_what_fails_for_good_is_told_in_one_line_and_free(
     bench: Bench, handler: VideoHandler, quoted: Any, submitted: Any, monkeypatch: pytest.MonkeyPatch, work: Path
 ) -> None:
     submitted(quoted())
-    break_engine(monkeypatch, GenerationError("step 1 of chunk 1: latents are not finite"))
+    break_engine(monkeypatch, GenerationError("step 1 of chunk 1: latents are not finite"), after=3)
     job = bench.run(handler)
     assert (job.status, job.error_code, job.attempts) == (Status.FAILED, "generation_failed", 1)
     assert job.error_message == "step 1 of chunk 1: latents are not finite"
-    assert bench.store.spent_today(job.tenant) == 0
+    on_the_house(bench, job)
     assert list(work.iterdir()) == []
 
 
@@ -431,6 +431,34 @@ def test_compute_lost_with_workers_is_on_the_receipt_and_not_charged(
     assert receipt["wasted_compute_seconds"] >= lost_s - 0.001 > 0
     assert receipt["compute_seconds"] == pytest.approx(sum(receipt["by_stage"].values()), abs=0.001)
     assert receipt["charged_usd"] <= receipt["price_usd"]
+
+
+def test_what_lost_attempts_took_is_known_to_the_row_at_their_end(
+    bench: Bench, handler: VideoHandler, quoted: Any, submitted: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long the last beat was ago."""
+    monkeypatch.setattr(attempt, "BEAT_S", 1e9)
+    submitted(quoted())
+    break_engine(monkeypatch, RuntimeError("no such luck"), after=3)
+    known_s = 0.0
+    for status in (Status.QUEUED, Status.QUEUED, Status.FAILED):
+        job = bench.run(handler)
+        assert job.status is status and job.detail["device"] == "cpu"
+        assert (before_s := known_s) < (known_s := job.detail["lost_s"] + job.detail["spent_s"])
+        assert job.detail["lost_s"] == pytest.approx(before_s, abs=0.001)
+    assert job.error_code == "internal_error" and bench.store.spent_today(job.tenant) == 0
+
+
+def on_the_house(bench: Bench, job: Job) -> None:
+    """What was measured is told, and not charged."""
+    assert job.result is not None and set(job.result["receipt"]) == RECEIPT
+    receipt = job.result["receipt"]
+    assert receipt["by_stage"]["denoise"] > 0 and receipt["price_usd"] > 0
+    assert receipt["charged_usd"] == receipt["price_per_second_usd"] == 0 < receipt["quoted_usd"]
+    assert receipt["levers"] == []
+    (usage,) = bench.store.usage(job.tenant, 0, 9e9)
+    assert usage.charged_usd == bench.store.spent_today(job.tenant) == 0
+    assert usage.compute_s == pytest.approx(receipt["compute_seconds"], abs=0.001)
 
 
 def break_engine(patch: pytest.MonkeyPatch, error: Exception, after: int = 1) -> None:

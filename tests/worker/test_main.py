@@ -64,8 +64,8 @@ def new_worker(settings: Settings, folder: Path, redis_url: str) -> Iterator[Sta
 @pytest.fixture
 def service(queue: Store, redis_url: str) -> Iterator[None]:
     """What the API runs beside itself. Leases are short."""
-    celery = make_celery(redis_url)
-    with celery, Dispatcher(queue, celery), Reconciler(queue, celery, EventBus(redis_url), lease_s=10.0, every_s=0.5):
+    celery, bus = make_celery(redis_url), EventBus(redis_url)
+    with celery, Dispatcher(queue, celery, bus), Reconciler(queue, celery, bus, lease_s=10.0, every_s=0.5):
         yield
 
 

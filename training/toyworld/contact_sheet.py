@@ -7,15 +7,16 @@ import tempfile
 from contextlib import closing
 from pathlib import Path
 
-import imageio_ffmpeg
 import numpy as np
 import torch
 from PIL import Image, ImageDraw
 
 from videosvc.config.request import Request, resolve_plan
 from videosvc.config.settings import config_dir, load_settings
+from videosvc.config.size import Size
 from videosvc.engine.generate import Engine
 from videosvc.families.registry import load_family
+from videosvc.pricing.clip_frames import read_frames
 
 PROMPTS = (
     "a red balloon floats up over green hills",
@@ -34,13 +35,6 @@ PROMPTS = (
 SHOWN = (0, 3, 6, 9, 12, 15)  # frames of sixteen
 
 
-def frames_of(path: Path) -> np.ndarray:
-    """(T, H, W, 3) uint8 of an MP4."""
-    reader = imageio_ffmpeg.read_frames(str(path))
-    width, height = next(reader)["size"]
-    return np.stack([np.frombuffer(frame, np.uint8).reshape(height, width, 3) for frame in reader])
-
-
 def main(output: Path, preset: str, size: str | None, seed: int) -> None:
     folder = config_dir()
     settings = load_settings(folder)
@@ -55,7 +49,8 @@ def main(output: Path, preset: str, size: str | None, seed: int) -> None:
             with closing(engine.run(resolved.plan, clip)) as events:
                 for _ in events:
                     pass
-            frames = frames_of(clip)
+            plan = resolved.plan
+            frames = read_frames(clip, Size(plan.width, plan.height), plan.fps).pixels
             strip = Image.fromarray(np.concatenate([frames[i] for i in SHOWN], axis=1))
             row = Image.new("RGB", (strip.width, strip.height + 16), "white")
             row.paste(strip, (0, 16))

@@ -12,7 +12,7 @@ from redis.retry import Retry
 
 from videosvc.api.auth import Caller
 from videosvc.api.errors import ApiError
-from videosvc_queue.events import client_options
+from videosvc_queue.wire import client_options
 
 log = logging.getLogger(__name__)
 

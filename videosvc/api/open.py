@@ -52,7 +52,7 @@ def open_app(settings: Settings, folder: Path, redis_url: str) -> Iterator[FastA
         rates = stack.enter_context(closing(RateLimiter(redis_url)))
         artifacts = ArtifactStore(settings.artifact_url)
         celery = stack.enter_context(make_celery(redis_url))
-        dispatcher = Dispatcher(store, celery)
+        dispatcher = Dispatcher(store, celery, bus)
         services = Services(
             settings=settings,
             config=config,
@@ -65,7 +65,7 @@ def open_app(settings: Settings, folder: Path, redis_url: str) -> Iterator[FastA
             planners=Planners(config, settings, store),
             unsure=Unsure(),
             metrics=Metrics(store),
-            kick=dispatcher.kick,
+            submitted=dispatcher.submitted,
         )
         tickers = (
             dispatcher,

@@ -162,7 +162,7 @@ class Video(Answer):
     eta_seconds: float | None = Field(description="until it is done, as predicted; null in lists while queued")
     plan: dict[str, Any] = Field(description="what will run, or ran, and what was given up for the cap")
     quote: dict[str, Any]
-    receipt: dict[str, Any] | None
+    receipt: dict[str, Any] | None = Field(description="once it has ended, in whichever way")
     attempts: int
     metadata: dict[str, str]
 

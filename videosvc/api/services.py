@@ -17,6 +17,7 @@ from videosvc.artifacts.store import ArtifactStore
 from videosvc.config.reload import LiveConfig
 from videosvc.config.settings import Settings
 from videosvc_queue.events import EventBus
+from videosvc_queue.job import Job
 from videosvc_queue.store import Store
 
 
@@ -33,7 +34,7 @@ class Services:
     planners: Planners
     unsure: Unsure
     metrics: Metrics
-    kick: Callable[[], None]  # called after a job was committed: a worker should hear of it
+    submitted: Callable[[Job], None]  # called after a job was committed: a worker should hear of it
 
 
 async def _services(request: Request) -> Services:

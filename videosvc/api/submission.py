@@ -107,7 +107,8 @@ def submit(
         raise
     if job.id != job_id:  # somebody with the same key came first
         _take_back(services, job_id)
-    services.kick()
+    if not replayed:
+        services.submitted(job)
     return job, replayed
 
 

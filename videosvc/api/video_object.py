@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from videosvc.pricing.receipt import unattended_receipt
 from videosvc_queue.job import Ahead, Job, Status
 
 POLL_MS = (200, 2000)  # what a client is told to wait between two looks, at least and at most
@@ -33,7 +34,7 @@ def video_object(job: Job, ahead: Ahead | None = None) -> dict[str, Any]:
         "eta_seconds": _rounded(eta_s(job, ahead)),
         "plan": as_run,
         "quote": quote,
-        "receipt": result.get("receipt"),
+        "receipt": _receipt(job),
         "attempts": job.attempts,
         "metadata": job.metadata,
     }
@@ -52,6 +53,14 @@ def poll_after_ms(job: Job, ahead: Ahead | None) -> int:
     """The header `openai-poll-after-ms`: a tenth of what is left, within bounds. The SDK reads it once."""
     left = eta_s(job, ahead)
     return int(min(max(100 * (left or 0.0), POLL_MS[0]), POLL_MS[1]))
+
+
+def _receipt(job: Job) -> dict[str, Any] | None:
+    """As its worker wrote it, or, where none was there at the end, of what the row has: a row at its end stays so."""
+    if not job.status.terminal:
+        return None
+    written: dict[str, Any] | None = (job.result or {}).get("receipt")
+    return written or unattended_receipt(job.payload["quote"], job.detail)
 
 
 def _error(job: Job) -> dict[str, str] | None:

@@ -130,7 +130,9 @@ def _answer(services: Services, job: Job, headers: dict[str, str] | None = None)
 
 
 def _tell_of_cancel(services: Services, before: Job, job: Job) -> None:
-    """A running job's worker tells of its end; a queued one has none. One that ran a moment ago may be either: told
-    twice is told."""
+    """A running job's worker hears of it, and tells of the end; a queued one has none. One that ran a moment ago may
+    be either: told twice is told."""
+    if job.status is Status.IN_PROGRESS:
+        services.bus.nudge(job.id)
     if job.status is Status.CANCELLED and not before.status.terminal:
         services.bus.publish(before.id, "cancelled", {})

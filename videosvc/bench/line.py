@@ -26,7 +26,8 @@ class Line:
     gain: list[float] = field(default_factory=list)  # compute of the row before over this one's
     apart: list[float] = field(default_factory=list)  # latents from those of `COMPARED`, rms, relative
     step_s: list[float] = field(default_factory=list)  # one forward with all of its past
-    share: list[float] = field(default_factory=list)  # of the matrix product's rate, that a step reaches
+    share: list[float] = field(default_factory=list)  # of the largest matrix product's rate, that a step reaches
+    sequence_share: list[float] = field(default_factory=list)  # of the rate of all its products, one after the other
     right: list[float] = field(default_factory=list)  # 1 where the probe reads what was asked for, else 0; a clip each
     price_usd: Decimal | None = None  # a second of the clip, at the median
     decode_bytes: tuple[int | None, ...] = ()  # at its peak: of the clip, and of a longer one; None: did not fit
@@ -54,6 +55,7 @@ class Line:
             "latents_apart": _spread(self.apart),
             "step_seconds": _spread(self.step_s),
             "share_of_product_rate": _spread(self.share),
+            "share_of_rate_in_sequence": _spread(self.sequence_share),
             "probe_all_four": None if quality is None else round(quality, 4),
             "probe_error": None if error is None else round(error, 4),
             "probe_clips": len(self.right),
@@ -70,6 +72,7 @@ class Line:
             ("latents apart", "x", self.apart),
             ("a step", "s", self.step_s),
             ("share of the product's rate", "x", self.share),
+            ("share of its products' rate in sequence", "x", self.sequence_share),
         ]
         return [Measure(f"{self.name}: {what}", unit, tuple(taken)) for what, unit, taken in samples if taken]
 

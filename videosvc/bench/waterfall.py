@@ -16,7 +16,7 @@ from videosvc.bench.engines import TRIAL_STEPS, Engines, tried
 from videosvc.bench.line import Line, add_round
 from videosvc.bench.measure import Measure
 from videosvc.bench.memory import cache_bytes, clip_latents, decode_bytes, peak_bytes
-from videosvc.bench.products import Shape, largest_product, product_of, product_rates, step_operations
+from videosvc.bench.products import Shape, StepProducts, largest_product, product_of, product_rates, step_products
 from videosvc.bench.rounds import rounds
 from videosvc.bench.rows import COMPARED, STOCK, Row, Rung, climb
 from videosvc.bench.stock import open_stock, stock_frames
@@ -39,12 +39,14 @@ class Waterfall:
     lines: tuple[Line, ...]  # stock's first
     product: Shape  # rows, inner, columns
     rates: Mapping[str, Sequence[float]]  # of that product by name, billions of operations a second, one a round
+    sequences: Mapping[str, Sequence[float]]  # of all products of a step, by the step's weights; the same
     operations: int  # of a step of `COMPARED`
     decode_seconds: tuple[float, float]  # lengths that `Line.decode_bytes` is about
 
     def measures(self) -> list[Measure]:
         size = "x".join(map(str, self.product))
         products = [Measure(f"{name}, {size}", "Gop/s", tuple(taken)) for name, taken in self.rates.items()]
+        products += [Measure(f"products of a step, {name}", "Gop/s", tuple(of)) for name, of in self.sequences.items()]
         return [measure for line in self.lines for measure in line.measures()] + products
 
 
@@ -67,6 +69,7 @@ class Bench:
         stock = open_stock(entry.folder(), family.device)
         product = largest_product(entry, family.spec, self.base)
         rates: dict[str, list[float]] = defaultdict(list)
+        sequences: dict[str, list[float]] = defaultdict(list)
         with TemporaryDirectory() as name:
             folder = Path(name)
 
@@ -80,6 +83,8 @@ class Bench:
             rungs = climb(replace(self.base, prompt=first), self.rows, trial)
             lines = tuple(Line(rung.name, rung.levers, rung.refused) for rung in (base, *rungs))
 
+            few = next(rung.plan for rung in rungs if rung.name == COMPARED)
+            steps = self._steps(rungs, few)
             makers: dict[str, Callable[[str, int], Made]] = {} if base.refused else {STOCK: by_stock}
             makers |= {rung.name: self._maker(rung, folder) for rung in rungs if not rung.refused}
             for turn, made in enumerate(rounds(makers, self.prompts, self.seed, on_progress)):
@@ -89,9 +94,10 @@ class Bench:
                         line.right.append(self.judges[turn](Frames(made[line.name].frames.numpy(), self.base.fps)))
                 for way, taken in product_rates(family.device, product).items():
                     rates[way].append(taken)
+                for weights, products in steps.items():
+                    sequences[weights].append(products.operations / products.seconds() / 1e9)
 
-        few = next(rung.plan for rung in rungs if rung.name == COMPARED)
-        operations = step_operations(family, few)
+        operations = steps[few.weights].operations
         lengths = (self.base.seconds, min(LONGER * self.base.seconds, entry.max_seconds))
         stock_peaks = _peaks(lambda seconds: _stock_decode_bytes(stock, family, self.base, seconds), lengths)
         known: dict[str, tuple[int | None, ...]] = {}  # by the lever; rows share them
@@ -107,10 +113,18 @@ class Bench:
                 known[plan.decode] = _peaks(partial(decode_bytes, ours, plan), lengths)
             line.decode_bytes, line.cache_bytes = known[plan.decode], cache_bytes(ours, plan)
             if plan.guidance_scale == few.guidance_scale:
-                made_of = rates[product_of(plan.weights, ours.dtype)]
-                per_round = zip(line.step_s, made_of, strict=False)  # a row of clips at once has no steps of its own
-                line.share = [operations / step_s / (rate * 1e9) for step_s, rate in per_round]
-        return Waterfall(lines, product, rates, operations, lengths)
+                # A row of clips at once has no steps of its own.
+                reached = [operations / step_s / 1e9 for step_s in line.step_s]
+                line.share = _shares(reached, rates[product_of(plan.weights, ours.dtype)])
+                line.sequence_share = _shares(reached, sequences[plan.weights])
+        return Waterfall(lines, product, rates, sequences, operations, lengths)
+
+    def _steps(self, rungs: Sequence[Rung], few: Plan) -> dict[str, StepProducts]:
+        """What a step of `few` multiplies, with each kind of weights that a rung has."""
+        kinds = {few.weights, *(rung.plan.weights for rung in rungs if not rung.refused)}
+        plans = {weights: replace(few, weights=weights) for weights in sorted(kinds)}
+        native = self.engines.plain.family
+        return {weights: step_products(native, self.engines.of(plan).family, plan) for weights, plan in plans.items()}
 
     def _maker(self, rung: Rung, folder: Path) -> Callable[[str, int], Made]:
         return lambda prompt, seed: self.engines.make(rung, prompt, seed, folder)
@@ -119,6 +133,10 @@ class Bench:
 def _stock_decode_bytes(stock: AnyFlowFARPipeline, family: Family, plan: Plan, seconds: float) -> int:
     latents = clip_latents(family, replace(plan, seconds=seconds))
     return peak_bytes(lambda: stock_frames(stock, latents), family.device)
+
+
+def _shares(reached: Sequence[float], rates: Sequence[float]) -> list[float]:
+    return [step / rate for step, rate in zip(reached, rates, strict=False)]
 
 
 def _peaks(peak: Callable[[float], int], lengths: Sequence[float]) -> tuple[int | None, ...]:

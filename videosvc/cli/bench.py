@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
@@ -222,12 +221,18 @@ def _cells(line: Line, probed: bool) -> list[str]:
 
 
 def _step_line(found: Waterfall) -> str:
-    """How near the denoising step comes to the matrix product that it is made of."""
-    rates = ", ".join(f"{name} {median(taken):.3g}" for name, taken in found.rates.items())
-    shares = _shares(found.lines)
+    """How near the denoising step comes to the matrix products that it is made of."""
     size = "x".join(map(str, found.product))
-    return f"Product of {size}, Gop/s: {rates}. Share of its product's rate that a step reaches: {shares}."
-
-
-def _shares(lines: Sequence[Line]) -> str:
-    return ", ".join(f"{line.name} {median(line.share):.0%}" for line in lines if line.share)
+    rates, sequences = (
+        ", ".join(f"{name} {median(taken):.3g}" for name, taken in by_name.items())
+        for by_name in (found.rates, found.sequences)
+    )
+    shares = ", ".join(
+        f"{line.name} {median(line.sequence_share):.0%} ({median(line.share):.0%})"
+        for line in found.lines
+        if line.sequence_share
+    )
+    return (
+        f"Gop/s: all products of a step in sequence, by weights: {sequences}; one of {size} alone, its weights in the "
+        f"cache: {rates}. Share of its products' rate in sequence (of that one's alone) that a step reaches: {shares}."
+    )

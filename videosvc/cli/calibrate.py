@@ -9,10 +9,10 @@ from rich.progress import Progress, TaskID
 
 from videosvc.cli.progress import progress_bar
 from videosvc.cli.request_options import Model
-from videosvc.config.models import load_model
+from videosvc.config.models import ModelEntry, load_model
 from videosvc.config.presets import load_presets
 from videosvc.config.request import Request, resolve_plan
-from videosvc.config.settings import config_dir, load_settings
+from videosvc.config.settings import Settings, config_dir, load_settings
 from videosvc.engine.loading import open_engine
 from videosvc.pricing.calibration import calibration_path, levers_of
 from videosvc.pricing.cost_model import CostModel
@@ -33,6 +33,8 @@ def calibrate(model: Model = None) -> None:
 
     from videosvc.pricing.calibrate import calibrate as measure  # here, as it loads torch and scipy
 
+    if entry.attention == "auto":
+        _choose_attention(entry, settings)
     for levers, plan in {levers_of(plan): plan for plan in plans}.items():
         engine = open_engine(entry, settings.device, plan.loading, settings.data_dir / "quantized")
         with progress_bar() as bar:
@@ -48,6 +50,22 @@ def calibrate(model: Model = None) -> None:
             f"{preset.name}: {plan.seconds:g} s at {plan.size} take {estimate.compute_s:.3g} s of compute, "
             f"{estimate.bound_s:.3g} s at most"
         )
+
+
+def _choose_attention(entry: ModelEntry, settings: Settings) -> None:
+    """Measures the model's attention backends, and keeps which is the fastest for whoever loads it from now on."""
+    from videosvc.config.json_file import write_json_file
+    from videosvc.families.attention_choice import choice_path
+    from videosvc.pricing.calibrate_attention import measure_attention
+
+    kept = settings.data_dir / "quantized"
+    choice = measure_attention(open_engine(entry, settings.device, kept=kept), entry)
+    path = choice_path(kept, entry.name, choice.device)
+    write_json_file(path, choice)
+    taken = ", ".join(f"{name} {seconds:.3g} s a step" for name, seconds in choice.seconds.items())
+    typer.echo(f"{path}: {entry.name} attends by {choice.best} on {choice.device}: {taken}")
+    for name, reason in choice.refused.items():
+        typer.echo(f"{name} cannot be: {reason}")
 
 
 def _show(bar: Progress, task: TaskID, share: float) -> None:

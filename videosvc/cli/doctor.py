@@ -14,6 +14,7 @@ from pathlib import Path
 import typer
 
 from videosvc import __version__
+from videosvc.cli.attention import attention_of
 from videosvc.cli.checkpoint import inspect_entry
 from videosvc.config.devices import load_devices
 from videosvc.config.models import load_models
@@ -76,13 +77,9 @@ def _ffmpeg() -> str:
         command = [program, "-hide_banner", "-encoders"]
         done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
     except (RuntimeError, OSError, subprocess.SubprocessError) as error:
-        raise UserError(
-            f"does not run ({error}): install ffmpeg, or `pip install imageio-ffmpeg` again"
-        ) from error
+        raise UserError(f"does not run ({error}): install ffmpeg, or `pip install imageio-ffmpeg` again") from error
     if "libx264" not in done.stdout:
-        raise UserError(
-            f"{program} has no libx264 encoder: unset IMAGEIO_FFMPEG_EXE, or install one that has it"
-        )
+        raise UserError(f"{program} has no libx264 encoder: unset IMAGEIO_FFMPEG_EXE, or install one that has it")
     return f"{program} with libx264"
 
 
@@ -92,10 +89,12 @@ def _bundled_models() -> str:
         found = [inspect_entry(entry) for entry in entries if entry.is_bundled]
     except ModelError as error:
         raise UserError(f"{error.message}: install videosvc again, or run `make bundled-model`") from error
-    return (
-        ", ".join(f"{one.name} is whole, hash {one.model_hash[:12]}" for one in found)
-        or "none in models.toml"
-    )
+    return ", ".join(f"{one.name} is whole, hash {one.model_hash[:12]}" for one in found) or "none in models.toml"
+
+
+def _attention() -> str:
+    settings = load_settings(config_dir())
+    return ", ".join(f"{entry.name} {attention_of(entry, settings)}" for entry in load_models(config_dir()).values())
 
 
 def _redis() -> str:
@@ -156,6 +155,7 @@ CHECKS: dict[str, Callable[[], str]] = {
     "device": _device,
     "ffmpeg": _ffmpeg,
     "bundled model": _bundled_models,
+    "attention": _attention,
     "redis": _redis,
     "database": _database,
     "disk": _disk,

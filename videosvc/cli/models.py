@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -9,12 +10,14 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from videosvc.cli.checkpoint import inspect_entry, inspect_folder
-from videosvc.cli.storage_only import storage_only_here
-from videosvc.config.levers import LEVERS, refusal
-from videosvc.config.models import load_model, load_models
-from videosvc.config.settings import config_dir
+from videosvc.cli.attention import attention_of
+from videosvc.cli.checkpoint import Checkpoint, inspect_entry, inspect_folder
+from videosvc.cli.device_levers import loading_here, refused_here, storage_only_here
+from videosvc.config.levers import LEVERS, refusal, step_cache_refusal
+from videosvc.config.models import ALL_ITS_OWN, load_model, load_models
+from videosvc.config.settings import config_dir, load_settings
 from videosvc.families.checks import tiny_decoder_refusal
+from videosvc.families.load_levers import LoadLevers
 
 app = typer.Typer(help="Models: list, check a checkpoint.")
 
@@ -22,10 +25,12 @@ app = typer.Typer(help="Models: list, check a checkpoint.")
 @app.command("list")
 def list_models() -> None:
     """List the models."""
-    table = Table("name", "family", "sizes", "fps", "max seconds", "path", box=None, pad_edge=False)
+    settings = load_settings(config_dir())
+    table = Table("name", "family", "sizes", "fps", "max seconds", "attention", "path", box=None, pad_edge=False)
     for entry in load_models(config_dir()).values():
         numbers = (f"{entry.fps}", f"{entry.max_seconds:g}")
-        table.add_row(entry.name, entry.family, " ".join(entry.sizes), *numbers, entry.path)
+        attention = attention_of(entry, settings)
+        table.add_row(entry.name, entry.family, " ".join(entry.sizes), *numbers, attention, entry.path)
     Console().print(table)
 
 
@@ -35,20 +40,38 @@ def check(
 ) -> None:
     """Check that a checkpoint is whole, and say which levers it can take."""
     folder = config_dir()
+    mag_ratios: Sequence[float] = ()
     if target not in load_models(folder) and Path(target).is_dir():
         found = inspect_folder(Path(target).resolve().name, Path(target))
     else:
-        found = inspect_entry(load_model(folder, target))
+        entry = load_model(folder, target)
+        found, mag_ratios = inspect_entry(entry), entry.mag_ratios
     typer.echo(f"{found.name}: {found.folder} is whole")
     typer.echo(f"family {found.family}: {found.transformer} and {found.vae}")
     typer.echo(f"weights: {found.weight_bytes / 1e6:.1f} MB, hash {found.model_hash[:12]}")
     for lever, values in LEVERS.items():
         for value in values:
-            line = refusal(found.family, lever, value)
-            if line is None and (lever, value) == ("decode", "tiny"):
-                line = tiny_decoder_refusal(found.name, found.folder)
+            line = refusal(found.family, lever, value) or _refusal_here(found, lever, value, mag_ratios)
             if line is None:
                 line = f"lever {lever}={value!r} is supported"
                 if lever == "weights" and (saved := storage_only_here(value)):
                     line += f": {saved}"
             typer.echo(line)
+    if found.family == "wan":
+        for setting, problem in loading_here().items():
+            typer.echo(f"{setting} in models.toml is supported" if problem is None else problem)
+    else:
+        typer.echo(f"attention and offload in models.toml: {ALL_ITS_OWN}")
+
+
+def _refusal_here(found: Checkpoint, lever: str, value: str, mag_ratios: Sequence[float]) -> str | None:
+    """Why this checkpoint or this device cannot, though the family can."""
+    if (lever, value) == ("decode", "tiny"):
+        return tiny_decoder_refusal(found.name, found.folder)
+    if lever == "step_cache":
+        return step_cache_refusal(value, mag_ratios, compiled=False)
+    if lever == "weights":
+        return refused_here(found.name, found.family, LoadLevers(weights=value))
+    if lever == "compile":
+        return refused_here(found.name, found.family, LoadLevers(compile=value == "true"))
+    return None

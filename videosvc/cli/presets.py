@@ -9,11 +9,12 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from videosvc.cli.storage_only import storage_only_here
+from videosvc.cli.device_levers import refused_here, storage_only_here
 from videosvc.config.models import load_models
 from videosvc.config.presets import load_preset, load_preset_file, load_presets, preset_files
 from videosvc.config.settings import config_dir
 from videosvc.errors import PresetError
+from videosvc.families.load_levers import LoadLevers
 
 app = typer.Typer(help="Presets: list, show, check a file.")
 
@@ -42,7 +43,11 @@ def check(file: Annotated[Path, typer.Argument(help="A preset's TOML file.")]) -
     """Check a preset's file, and that some model here can run it."""
     preset = load_preset_file(file)
     models = load_models(config_dir()).values()
-    refusals = [(entry.family, preset.refusals_of(entry)) for entry in models]
+    loading = LoadLevers(preset.levers.weights, preset.levers.compile)
+    refusals = [
+        (entry.family, preset.refusals_of(entry) or [*filter(None, [refused_here(entry.name, entry.family, loading)])])
+        for entry in models
+    ]
     if all(lines for _, lines in refusals):
         raise PresetError(f"preset {file}: {refusals[0][1][0]}", param="levers")
     able = ", ".join(sorted({family for family, lines in refusals if not lines}))

@@ -29,7 +29,7 @@ from videosvc.engine.picture import Picture
 from videosvc.pricing.cap import Cap
 from videosvc.pricing.goal import Goal
 from videosvc.pricing.planner import Planner
-from videosvc.pricing.quote import Quote
+from videosvc.pricing.quote import Alternative, Quote
 
 
 def quote(
@@ -73,8 +73,13 @@ def summary(quote: Quote) -> str:
     lines += [
         f"traded: {trade.what} {trade.before} -> {trade.after} saves {trade.saves_usd:f} USD" for trade in quote.traded
     ]
-    lines += [
-        f"or {other.price_usd:f} USD: {other.size}, {other.fps} fps, {other.steps} step{'s' if other.steps > 1 else ''}"
-        for other in quote.alternatives
-    ]
+    if quote.quality_measured:
+        lines.append(f"quality {quote.quality:.2f} expected, of at most 1")
+    lines += [_offer(other, quote.quality_measured) for other in quote.alternatives]
     return "\n".join(lines)
+
+
+def _offer(other: Alternative, measured: bool) -> str:
+    steps = f"{other.steps} step{'s' if other.steps > 1 else ''}"
+    quality = f", quality {other.quality:.2f}" if measured else ""
+    return f"or {other.price_usd:f} USD: {other.size}, {other.fps} fps, {steps}{quality}"

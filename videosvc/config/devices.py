@@ -9,13 +9,15 @@ from pydantic import Field
 
 from videosvc.config.toml_file import Section, parse_toml
 
+MAX_USD, MAX_WATTS = 1e6, 1e6  # beyond them it is a slip of the keyboard
+
 
 class DeviceRate(Section):
     """`pattern` is a shell pattern over the device's name, in any case; the first that fits counts."""
 
     pattern: str = Field(min_length=1)
-    usd_per_hour: float = Field(ge=0)
-    watts: float = Field(gt=0)
+    usd_per_hour: float = Field(ge=0, le=MAX_USD)
+    watts: float = Field(gt=0, le=MAX_WATTS)
 
 
 class DeviceRates(Section):

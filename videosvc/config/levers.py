@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 # Every value a preset may write. The schema knows them all, so that "int8" is told from "itn8".
@@ -73,6 +73,18 @@ def refusal(family: str, lever: str, value: str) -> str | None:
     reason = REASONS.get((family, lever, value))
     there = f"makes no sense for family {family} ({reason})" if reason else f"is not available yet for family {family}"
     return f"lever {lever}={value!r} {there}: allowed {', '.join(allowed)}"
+
+
+def step_cache_refusal(name: str, mag_ratios: Sequence[float], compiled: bool) -> str | None:
+    """Why a model cannot run with this step cache, though its family can, in one line; None if it can.
+
+    `mag_ratios`: its own, from models.toml; `compiled`: whether its blocks are.
+    """
+    if name != "none" and compiled:
+        return f"lever step_cache={name!r} cannot be with compile=true: compiled blocks run past the cache's hooks"
+    if name == "mag" and not mag_ratios:
+        return "lever step_cache='mag' cannot be: its ratios belong to a checkpoint, and models.toml has no mag_ratios"
+    return None
 
 
 def sampler_refusal(family: str, sampler: str) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import reprlib
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import AfterValidator, Field, PrivateAttr, field_validator, model_validator
 
@@ -15,10 +15,12 @@ from videosvc.config.toml_file import Section, parse_toml
 from videosvc.errors import ConfigError, ModelError, UnknownModel
 
 FamilyName = Literal["anyflow_far", "wan"]
-AttentionName = Literal["native", "math", "cudnn", "flash", "sage", "xformers"]
+AttentionName = Literal["auto", "native", "math", "cudnn", "flash", "sage", "xformers"]
+OffloadedPart = Literal["text_encoder", "vae"]
 
 BUNDLED = "bundled:"
 AUTO = "auto"  # as a model's name in a request: whichever does it cheapest
+ALL_ITS_OWN = "family anyflow_far has its own attention, and all of it stays on the device"
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
@@ -52,8 +54,9 @@ class ModelEntry(Section):
     max_fps: int = Field(16, ge=1)
     max_seconds: float = Field(8.0, gt=0)
     window_chunks: int | None = Field(None, ge=1)  # finished chunks kept in the frame cache; None keeps all
-    attention: AttentionName = "native"  # kernel, see families/attention_backend.py; family wan only
-    offload: bool = False  # the text encoder is on the GPU only while it encodes; family wan only
+    # Kernel, see families/attention_backend.py; auto: the fastest that `videosvc calibrate` measured. Family wan only.
+    attention: AttentionName = "native"
+    offload: tuple[OffloadedPart, ...] = ()  # what is on the GPU only while it is used; family wan only
     # How much the blocks' residual grows from one step to the next in this checkpoint: step_cache = "mag" needs it.
     mag_ratios: tuple[Annotated[float, Field(gt=0)], ...] = ()
     defaults: ModelDefaults = ModelDefaults()
@@ -66,6 +69,19 @@ class ModelEntry(Section):
         if name == AUTO:
             raise ValueError(f"{AUTO} is what a request says for whichever model does it cheapest")
         return name
+
+    @field_validator("offload", mode="before")
+    @classmethod
+    def _offload_is_a_list(cls, parts: object) -> object:
+        if not isinstance(parts, list | tuple):
+            raise ValueError(f"must be a list of {', '.join(map(repr, get_args(OffloadedPart)))}")
+        return parts
+
+    @model_validator(mode="after")
+    def _family_can_be_loaded_so(self) -> ModelEntry:
+        if self.family == "anyflow_far" and self.loading:
+            raise ValueError(f"attention and offload: {ALL_ITS_OWN}")
+        return self
 
     @model_validator(mode="after")
     def _sizes_are_allowed(self) -> ModelEntry:
@@ -92,7 +108,7 @@ class ModelEntry(Section):
     def loading(self) -> str:
         """What it is loaded with that changes how long things take; empty if nothing."""
         attention = "" if self.attention == "native" else self.attention
-        return " ".join(filter(None, [attention, "offload" if self.offload else ""]))
+        return " ".join([*filter(None, [attention]), *(f"offload:{part}" for part in sorted(self.offload))])
 
     def folder(self) -> Path:
         """The checkpoint's folder on this machine; a hub id is fetched at its revision if it is not here yet.

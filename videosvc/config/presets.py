@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
-from videosvc.config.levers import LEVERS, refusal, sampler_refusal
+from videosvc.config.levers import LEVERS, refusal, sampler_refusal, step_cache_refusal
 from videosvc.config.models import ModelEntry
 from videosvc.config.size import Size
 from videosvc.config.toml_file import Section, parse_toml
@@ -85,12 +85,8 @@ class Levers(Section):
         lines = self.refusals(entry.family)
         if self.decode == "tiny" and (line := tiny_decoder_refusal(entry.name, entry.folder())):
             lines.append(line)
-        if self.step_cache == "mag" and not entry.mag_ratios and not lines:
-            lines.append(f"lever step_cache='mag' cannot be: model {entry.name!r} has no mag_ratios in models.toml")
-        if self.step_cache != "none" and self.compile and not lines:
-            lines.append(
-                f"lever step_cache={self.step_cache!r} cannot be with compile=true: compiled blocks pass it by"
-            )
+        if not lines and (line := step_cache_refusal(self.step_cache, entry.mag_ratios, self.compile)):
+            lines.append(line)
         return lines
 
 

@@ -40,7 +40,7 @@ def device_name(setting: str) -> str:
     """
     if setting == "cpu" or (setting == "auto" and not NVIDIA_DRIVER.exists()):
         return "cpu"
-    from videosvc.engine.meter import device_label
+    from videosvc.families.device_label import device_label
 
     return device_label(pick_device(setting))
 
@@ -50,7 +50,7 @@ def open_engine(
 ) -> Engine:
     """Loads the model of `entry`, ready to run.
 
-    `kept`: a folder to keep in what takes long to make, quantised weights and compiled code.
+    `kept`: a folder to keep in what takes long to make: quantised weights, compiled code, attention's measurements.
     Raises ModelError if its files are missing or damaged, or a lever cannot be.
     """
     import torch

@@ -17,6 +17,8 @@ from typing import Any
 
 import torch
 
+from videosvc.families.device_label import device_label
+
 STAGES = ("text", "denoise", "decode", "mux")
 
 
@@ -97,8 +99,3 @@ class Meter:
         """`steps`: how many each chunk took; `shared_s`: see ComputeReceipt."""
         device = device_label(self._device)
         return ComputeReceipt(self.spent, device, self._resumed, steps, self._wasted_s, dict(shared_s or {}))
-
-
-def device_label(device: torch.device) -> str:
-    """The name a device has in receipts, prices and calibrations."""
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type

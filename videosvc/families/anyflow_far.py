@@ -73,12 +73,11 @@ class AnyFlowFAR(Family):
         if (device.type, dtype) == ("cpu", torch.float32):  # bfloat16 goes through oneDNN anyway, where it can
             use_onednn(self._vae)
         self._prompts = PromptEncoder(components.tokenizer(), components.load(UMT5EncoderModel, "text_encoder"))
+        self.transformer = transformer
         self._forward = FarForward(transformer)
         self._together = Together(self._forward)
         self.spec = LatentSpec.of_anyflow(transformer.config, self._vae.config)
         self._decoders = Decoders.of(components, self._vae, self.spec)
-        statistics = torch.tensor([self._vae.config.latents_mean, self._vae.config.latents_std])
-        self._mean, self._std = statistics[:, None, :, None, None, None].to(device, dtype)
         self._codecs = {
             "native": NativeCodec(),
             "int8": Int8Codec(),
@@ -101,8 +100,7 @@ class AnyFlowFAR(Family):
             encoded = self._vae.encode(frame.expand(-1, -1, self.spec.frames_of(0, self.spec.first_chunk), -1, -1))
         else:
             encoded = self._vae.encode(frame).latent_dist.mode()
-        latents: Tensor = (encoded - self._mean) / self._std
-        return latents.float()
+        return self._decoders.scale.normalised(encoded).float()
 
     def open_clip(
         self,
@@ -124,8 +122,6 @@ class AnyFlowFAR(Family):
         return FarClip(
             self._together,
             self._decoders.open(decode),
-            self._mean,
-            self._std,
             text,
             guidance_scale,
             self.window_chunks,

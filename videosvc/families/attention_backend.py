@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from videosvc.config.models import AttentionName
 from videosvc.errors import ModelError
 
 # By the name in models.toml: diffusers' name, and whether it has no kernel for a CPU. Those that it would fetch from a
@@ -23,6 +24,17 @@ BACKENDS: Mapping[str, tuple[str, bool]] = MappingProxyType(
     }
 )
 
+# Those that calibration tries, of which the first is everywhere. Not math, which is what native is where nothing is
+# fused, nor sage: a kernel that changes clips is not chosen for its speed alone.
+MEASURED: tuple[AttentionName, ...] = ("native", "cudnn", "flash", "xformers")
+
+
+def attention_refusal(name: str, device: torch.device) -> str | None:
+    """Why `device` has no such kernel, in one line; None if it may have."""
+    if BACKENDS[name][1] and device.type != "cuda":
+        return f"attention = {name!r} needs a GPU, and this is a {device.type}"
+    return None
+
 
 def set_attention(model: str, transformer: Any, name: str, device: torch.device) -> None:
     """Makes this transformer, and no other of the process, attend by backend `name`.
@@ -31,11 +43,9 @@ def set_attention(model: str, transformer: Any, name: str, device: torch.device)
     """
     from diffusers.models.attention_dispatch import AttentionBackendName, attention_backend
 
-    backend, needs_gpu = BACKENDS[name]
-    if needs_gpu and device.type != "cuda":
-        raise ModelError(
-            f"model {model!r}: attention = {name!r} needs a GPU, and this is a {device.type}", param="model"
-        )
+    if line := attention_refusal(name, device):
+        raise ModelError(f"model {model!r}: {line}", param="model")
+    backend, _ = BACKENDS[name]
     try:
         # diffusers sets the backend on the model's processors, which is wanted, and as the whole process's default,
         # which the surrounding context puts back.

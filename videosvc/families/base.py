@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -73,6 +73,7 @@ class Family(ABC):
     dtype: torch.dtype
     model_hash: str
     levers: LoadLevers  # that it was loaded with
+    transformer: Any  # diffusers' own module, with these levers pulled
     shift: float  # the noise schedule's shift the model was trained for
     knows_jumps = True  # whether `denoise` reads `r`; else every step is an Euler step, also the one that lands
 

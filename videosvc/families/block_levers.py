@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._triton import has_triton
 
 from videosvc.config.levers import refusal
 from videosvc.errors import ModelError
@@ -46,6 +47,10 @@ def pull_levers(
     if levers.weights in LAYERS and not quantize_blocks(transformer, levers.weights, trial, model_hash, kept):
         reason = f"no layer stands it within {TOLERANCES[levers.weights]:.0%}"
         raise ModelError(f"model {model!r}: lever weights={levers.weights!r} cannot be: {reason}", param="levers")
+    if levers.weights == "int8" and transformer.device.type == "cuda" and has_triton():
+        from videosvc.families.fused_block import fuse_blocks
+
+        fuse_blocks(transformer)
     if levers.compile:
         try:
             compile_blocks(transformer, warm_up)

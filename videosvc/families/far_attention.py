@@ -30,7 +30,7 @@ class Memory:
     keep: Callable[[Tensor, Tensor], None] | None
 
 
-def _heads(attention: Any, x: Tensor) -> Tensor:
+def heads(attention: Any, x: Tensor) -> Tensor:
     """(B, L, H*D) -> (B, H, L, D)"""
     batch, tokens, _ = x.shape
     return x.view(batch, tokens, attention.heads, -1).transpose(1, 2)
@@ -60,14 +60,11 @@ class CachedSelfAttention:
         kv_cache: Memory,
         kv_cache_flag: None,
     ) -> Tensor:
-        query = _heads(attention, _normalised(attention.norm_q, attention.to_q(hidden_states)))
-        key = _heads(attention, _normalised(attention.norm_k, attention.to_k(hidden_states)))
-        value = _heads(attention, attention.to_v(hidden_states))
+        query = heads(attention, _normalised(attention.norm_q, attention.to_q(hidden_states)))
+        key = heads(attention, _normalised(attention.norm_k, attention.to_k(hidden_states)))
+        value = heads(attention, attention.to_v(hidden_states))
         query, key = rotate(query, rotary_emb), rotate(key, rotary_emb)
-        attended = _attended(query, key, value, kv_cache.past)
-        if kv_cache.keep is not None:
-            _uncompiled(kv_cache.keep, key, value)
-        return _output(attention, attended)
+        return _output(attention, attend(query, key, value, kv_cache))
 
 
 def _call(function: Callable[..., T], *tensors: Tensor) -> T:
@@ -76,6 +73,14 @@ def _call(function: Callable[..., T], *tensors: Tensor) -> T:
 
 # What reaches a cache: its chunks come and go, and code compiled for some would be compiled anew for others.
 _uncompiled: Callable[..., Any] = torch.compiler.disable(_call)
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor, memory: Memory) -> Tensor:
+    """What a chunk sees in itself and in a layer's past, `(B, H, L, D)`; then it leaves its own there, if wanted."""
+    attended = _attended(query, key, value, memory.past)
+    if memory.keep is not None:
+        _uncompiled(memory.keep, key, value)
+    return attended
 
 
 def _attended(query: Tensor, key: Tensor, value: Tensor, past: Attend | KeyValue | None) -> Tensor:
@@ -91,11 +96,11 @@ class TextAttention:
     """Cross-attention to keys and values of the prompt made beforehand by `text_key_value`, once a clip."""
 
     def __call__(self, attention: Any, hidden_states: Tensor, encoder_hidden_states: KeyValue) -> Tensor:
-        query = _heads(attention, _normalised(attention.norm_q, attention.to_q(hidden_states)))
+        query = heads(attention, _normalised(attention.norm_q, attention.to_q(hidden_states)))
         return _output(attention, F.scaled_dot_product_attention(query, *encoder_hidden_states))
 
 
 def text_key_value(attention: Any, text: Tensor) -> KeyValue:
     """Keys and values `(B, H, L, D)` of projected text `(B, L, channels)` for one cross-attention module."""
-    key = _heads(attention, _normalised(attention.norm_k, attention.to_k(text)))
-    return key.contiguous(), _heads(attention, attention.to_v(text)).contiguous()
+    key = heads(attention, _normalised(attention.norm_k, attention.to_k(text)))
+    return key.contiguous(), heads(attention, attention.to_v(text)).contiguous()

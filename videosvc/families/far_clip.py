@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from videosvc.families.base import Clip, Jump, TextEmbeds
-from videosvc.families.decoder import DecoderStream, to_frames
+from videosvc.families.clip_decoder import ClipDecoder
 from videosvc.families.far_attention import Memory
 from videosvc.families.far_together import Together
 from videosvc_kernels import CacheCodec, FrameCache, Rotation
@@ -34,20 +34,16 @@ class FarClip(Clip):
     def __init__(
         self,
         together: Together,
-        decoder: DecoderStream,
-        latents_mean: Tensor,
-        latents_std: Tensor,
+        decoder: ClipDecoder,
         text: TextEmbeds,
         guidance_scale: float,
         window_chunks: int | None,
         codec: CacheCodec | None = None,
     ) -> None:
-        """`latents_mean`, `latents_std`: `(1, C, 1, 1, 1)`, in the autoencoder's type; `codec`: the frame cache's."""
+        """`codec`: the frame cache's."""
         self._together = together
         self._forward = together.forward
         self._decoder = decoder
-        self._mean = latents_mean
-        self._std = latents_std
         self._guidance_scale = guidance_scale
         prompts = [text.prompt]
         if guidance_scale > 1.0:
@@ -92,14 +88,10 @@ class FarClip(Clip):
         self._rotation = None
 
     def decode(self, latents: Tensor) -> Tensor:
-        return to_frames(self._decoder.decode(self._denormalised(latents)))
+        return self._decoder.decode(latents)
 
-    @torch.inference_mode()  # its caller stands outside the loop, which has that mode on
     def preview(self, latents: Tensor) -> Tensor:
-        return to_frames(self._decoder.peek(self._denormalised(latents)))[-1]
-
-    def _denormalised(self, latents: Tensor) -> Tensor:
-        return latents.to(self._std.dtype) * self._std + self._mean
+        return self._decoder.preview(latents)
 
     @property
     def cache_bytes(self) -> int:

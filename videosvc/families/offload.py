@@ -1,31 +1,66 @@
-"""A text encoder that is on the GPU only while it encodes: Wan's is larger than its smallest transformer."""
+"""Parts of a model that are on the GPU only while they are used: Wan's text encoder is larger than its smallest
+transformer, and its autoencoder is needed for the last of a clip's steps only.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
-from typing import TYPE_CHECKING
+import contextlib
+from collections.abc import Callable, Collection, Iterator
+from typing import TYPE_CHECKING, Any, get_args
 
 import torch
+from torch import nn
 
+from videosvc.config.models import OffloadedPart
 from videosvc.errors import ModelError
+from videosvc.families.clip_decoder import Present
 
 if TYPE_CHECKING:
     from transformers import UMT5EncoderModel
 
-    from videosvc.families.components import Components
+
+OFFLOADED = get_args(OffloadedPart)
 
 
-def load_offloaded(components: Components, name: str) -> tuple[UMT5EncoderModel, Callable[[], None]]:
-    """The encoder, which accelerate's hook moves to the device when it is called, and what moves it back.
+def offload_refusal(part: str, device: torch.device) -> str | None:
+    """Why `part` cannot be offloaded from `device`, in one line; None if it can."""
+    if device.type == "cuda":
+        return None
+    return f"offload of {part} cannot be: it needs a GPU to come back from, and this is a {device.type}"
 
-    Raises ModelError, also if the device is the CPU.
-    """
+
+def check_offload(model: str, parts: Collection[str], device: torch.device) -> None:
+    """Before anything is loaded. Raises ModelError."""
+    for part in parts:
+        if line := offload_refusal(part, device):
+            raise ModelError(f"model {model!r}: {line}", param="model")
+
+
+def encoder_on_call(encoder: UMT5EncoderModel, device: torch.device) -> tuple[UMT5EncoderModel, Callable[[], None]]:
+    """The encoder, which accelerate's hook moves to `device` when it is called, and what moves it back."""
     from accelerate import cpu_offload_with_hook
-    from transformers import UMT5EncoderModel
 
-    if components.device.type == "cpu":
-        raise ModelError(f"model {components.model!r}: offload = true needs a GPU to come back from", param="model")
-    encoder = replace(components, device=torch.device("cpu")).load(UMT5EncoderModel, name)
-    encoder, hook = cpu_offload_with_hook(encoder, components.device)
+    encoder, hook = cpu_offload_with_hook(encoder, device)
     return encoder, hook.offload
+
+
+def decoder_while(vae: Any, device: torch.device) -> Present:
+    """What has the decoding half of an `AutoencoderKLWan` on `device` while it is entered; the other half stays.
+
+    accelerate's hook moves it, but is not on its forward: that would hand the decoder a copy of the list that it keeps
+    its state in.
+    """
+    from accelerate.hooks import CpuOffload
+
+    half, hook = nn.ModuleList([vae.post_quant_conv, vae.decoder]), CpuOffload(device)
+    hook.init_hook(half)
+
+    @contextlib.contextmanager
+    def present() -> Iterator[None]:
+        hook.pre_forward(half)
+        try:
+            yield
+        finally:
+            hook.init_hook(half)
+
+    return present

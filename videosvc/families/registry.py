@@ -22,18 +22,17 @@ def load_family(
     levers: LoadLevers = NO_LEVERS,
     kept: Path | None = None,
 ) -> Family:
-    """Loads `entry`'s checkpoint. `kept`: a folder to keep quantised weights in.
+    """Loads `entry`'s checkpoint. `kept`: a folder of quantised weights, and of what was measured of attention.
 
     Raises ModelError naming what is wrong with it, or why the lever cannot be.
     """
     if entry.family == "anyflow_far":
-        if entry.loading:
-            problem = f"{entry.loading}: family anyflow_far has its own attention, and all of it stays on the device"
-            raise ModelError(f"model {entry.name!r}: {problem}", param="model")
         from videosvc.families.anyflow_far import AnyFlowFAR  # here: it pulls in diffusers and transformers
 
         return AnyFlowFAR(entry.name, entry.folder(), entry.window_chunks, device, dtype, levers, kept)
     if entry.family == "wan":
+        from videosvc.families.attention_choice import chosen
+        from videosvc.families.device_label import device_label
         from videosvc.families.wan import Wan
 
         return Wan(
@@ -43,7 +42,7 @@ def load_family(
             dtype,
             levers,
             kept,
-            attention=entry.attention,
+            attention=chosen(entry.attention, kept, entry.name, device_label(device)),
             offload=entry.offload,
             mag_ratios=entry.mag_ratios,
         )

@@ -17,8 +17,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from videosvc.errors import ModelError
-
 # Relative change of the first block's residual up to which the other blocks are skipped: diffusers' default.
 FIRST_BLOCK_THRESHOLD = 0.05
 # MagCache (arXiv 2506.09045): the error that skipped steps may add up to, how many in a row, and the share of the first
@@ -73,17 +71,6 @@ class CachedTransformer:
         if self._enabled:
             self.model.disable_cache()
             self._enabled = False
-
-
-def check_step_cache(model: str, name: str, mag_ratios: Sequence[float], compiled: bool) -> None:
-    """Raises ModelError if the loaded model cannot run with that cache."""
-    reason = None
-    if compiled:
-        reason = "compiled blocks run past the cache's hooks"
-    elif name == "mag" and not mag_ratios:
-        reason = "its ratios belong to a checkpoint, and models.toml has no mag_ratios for this one"
-    if reason is not None:
-        raise ModelError(f"model {model!r}: lever step_cache={name!r} cannot be: {reason}", param="levers")
 
 
 def _sharing_weights(module: nn.Module) -> nn.Module:

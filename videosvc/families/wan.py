@@ -6,13 +6,15 @@ attends to every other, so a clip is one chunk; the model knows velocities, not 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from videosvc.config.levers import refusal
+from videosvc.config.levers import refusal, step_cache_refusal
 from videosvc.errors import ModelError
 from videosvc.families.attention_backend import set_attention
 from videosvc.families.base import Clip, Family, TextEmbeds
@@ -23,9 +25,9 @@ from videosvc.families.decoder import autoencoder_class
 from videosvc.families.decoders import Decoders
 from videosvc.families.latent_spec import LatentSpec
 from videosvc.families.load_levers import NO_LEVERS, LoadLevers
-from videosvc.families.offload import load_offloaded
+from videosvc.families.offload import check_offload, decoder_while, encoder_on_call
 from videosvc.families.prompt_encoder import PromptEncoder
-from videosvc.families.step_cache import CachedTransformer, StepCache, check_step_cache
+from videosvc.families.step_cache import CachedTransformer, StepCache
 from videosvc.families.wan_checks import check_text_to_video, flow_shift
 from videosvc.families.wan_clip import WanClip
 from videosvc_kernels import use_onednn
@@ -45,12 +47,12 @@ class Wan(Family):
         levers: LoadLevers = NO_LEVERS,
         kept: Path | None = None,
         attention: str = "native",
-        offload: bool = False,
+        offload: Collection[str] = (),
         mag_ratios: Sequence[float] = (),
     ) -> None:
         """Loads `folder`. `kept`: a folder to keep quantised weights in; `attention`: one of `BACKENDS`.
 
-        `offload`: keep the text encoder, which is larger than all else, on the CPU but while it encodes.
+        `offload`: of text_encoder and vae, those that are kept on the CPU but while they encode and decode.
         `mag_ratios`: how the blocks' residual grows from step to step in this checkpoint, which MagCache needs to know.
         Raises ModelError naming the file that is missing, damaged or unfit, or the lever and why it cannot be.
         """
@@ -58,6 +60,7 @@ class Wan(Family):
         from transformers import UMT5EncoderModel
 
         check_levers(name, "wan", levers, device)
+        check_offload(name, offload, device)
         check_text_to_video(name, folder)
         self.name = name
         self.device = device
@@ -70,22 +73,26 @@ class Wan(Family):
         self.model_hash = model_hash(folder, files)
         self.shift = flow_shift(name, folder)
         components = Components(name, folder, device, dtype)
-        self._transformer = components.load(WanTransformer3DModel, "transformer")
-        set_attention(name, self._transformer, attention, device)
-        self._vae = components.load(autoencoder_class(name, "AutoencoderKLWan"), "vae")
+        self.transformer = components.load(WanTransformer3DModel, "transformer")
+        self.attend_by(attention)
+        away = replace(components, device=torch.device("cpu"))
+        vae_class = autoencoder_class(name, "AutoencoderKLWan")
+        self._vae = (away if "vae" in offload else components).load(vae_class, "vae")
         if (device.type, dtype) == ("cpu", torch.float32):  # bfloat16 goes through oneDNN anyway, where it can
             use_onednn(self._vae)
-        if offload:
-            self._prompts = PromptEncoder(components.tokenizer(), *load_offloaded(components, "text_encoder"))
-        else:
-            self._prompts = PromptEncoder(components.tokenizer(), components.load(UMT5EncoderModel, "text_encoder"))
-        self.spec = LatentSpec.of_wan(self._transformer.config, self._vae.config)
-        self._decoders = Decoders.of(components, self._vae, self.spec)
-        statistics = torch.tensor([self._vae.config.latents_mean, self._vae.config.latents_std])
-        self._mean, self._std = statistics[:, None, :, None, None, None].to(device, dtype)
+        encoder = (away if "text_encoder" in offload else components).load(UMT5EncoderModel, "text_encoder")
+        on_call = encoder_on_call(encoder, device) if "text_encoder" in offload else (encoder,)
+        self._prompts = PromptEncoder(components.tokenizer(), *on_call)
+        self.spec = LatentSpec.of_wan(self.transformer.config, self._vae.config)
+        present = decoder_while(self._vae, device) if "vae" in offload else nullcontext
+        self._decoders = Decoders.of(components, self._vae, self.spec, present)
         self._mag_ratios = tuple(mag_ratios)
         self.levers = levers
-        pull_levers(name, self._transformer, levers, self._trial, self._warm_up, self.model_hash, kept)
+        pull_levers(name, self.transformer, levers, self._trial, self._warm_up, self.model_hash, kept)
+
+    def attend_by(self, backend: str) -> None:
+        """From the next forward on. `backend`: one of `BACKENDS`. Raises ModelError if it cannot be."""
+        set_attention(self.name, self.transformer, backend, self.device)
 
     def encode_text(self, prompt: str, negative_prompt: str | None) -> TextEmbeds:
         return self._prompts.encode(prompt, negative_prompt)
@@ -101,26 +108,15 @@ class Wan(Family):
         step_cache: StepCache | None = None,
     ) -> Clip:
         names = {"frame_cache": frame_cache, "decode": decode, "step_cache": step_cache.name if step_cache else "none"}
-        for lever, value in names.items():
-            if line := refusal("wan", lever, value):
-                raise ModelError(f"model {self.name!r}: {line}", param="levers")
+        lines = [refusal("wan", lever, value) for lever, value in names.items()]
+        lines.append(step_cache_refusal(names["step_cache"], self._mag_ratios, self.levers.compile))
+        if line := next(filter(None, lines), None):
+            raise ModelError(f"model {self.name!r}: {line}", param="levers")
         for side, pixels in (("width", width), ("height", height)):
             if pixels % self.spec.grid:
                 raise ValueError(f"{side}: {pixels} is not a multiple of {self.spec.grid}")
-        cached = None
-        if step_cache is not None:
-            check_step_cache(self.name, step_cache.name, self._mag_ratios, self.levers.compile)
-            cached = CachedTransformer(self._transformer, step_cache, self._mag_ratios)
-        return WanClip(
-            self._transformer,
-            cached,
-            self._decoders.open(decode),
-            decode == "full",
-            self._mean,
-            self._std,
-            text,
-            guidance_scale,
-        )
+        cached = CachedTransformer(self.transformer, step_cache, self._mag_ratios) if step_cache else None
+        return WanClip(self.transformer, cached, self._decoders.open(decode), text, guidance_scale, self.dtype)
 
     def _warm_up(self) -> None:
         """Everything that the blocks are compiled for: short and long clips."""

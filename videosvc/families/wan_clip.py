@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from videosvc.families.base import Clip, TextEmbeds
-from videosvc.families.decoder import DecoderStream, to_frames
+from videosvc.families.clip_decoder import ClipDecoder
 from videosvc.families.step_cache import CachedTransformer
 
 TIME_SCALE = 1000.0  # the model reads times in [0, 1000]
@@ -26,24 +26,18 @@ class WanClip(Clip):
         self,
         transformer: Any,
         cached: CachedTransformer | None,
-        decoder: DecoderStream,
-        decode_at_once: bool,
-        latents_mean: Tensor,
-        latents_std: Tensor,
+        decoder: ClipDecoder,
         text: TextEmbeds,
         guidance_scale: float,
+        dtype: torch.dtype,
     ) -> None:
-        """`cached`: the transformer under a step cache; `latents_mean`, `latents_std`: `(1, C, 1, 1, 1)`."""
+        """`cached`: the transformer under a step cache; `dtype`: the transformer's."""
         if guidance_scale > 1.0 and text.negative is None:
             raise ValueError("guidance_scale: above 1 it needs a negative prompt, which may be empty")
         self._transformer = transformer
         self._cached = cached
         self._decoder = decoder
-        self._decode_at_once = decode_at_once
-        self._mean = latents_mean
-        self._std = latents_std
         self._guidance_scale = guidance_scale
-        dtype = latents_std.dtype
         self._prompt = text.prompt.to(dtype)
         self._negative = text.negative.to(dtype) if text.negative is not None and guidance_scale > 1.0 else None
 
@@ -59,13 +53,10 @@ class WanClip(Clip):
         raise ValueError("append: the clip is one chunk, and nothing comes after it")
 
     def decode(self, latents: Tensor) -> Tensor:
-        # Latent by latent, the frames leave the device as they come; the same ones, bit for bit.
-        pieces = (latents,) if self._decode_at_once else latents.split(1, dim=2)
-        return torch.cat([to_frames(self._decoder.decode(self._denormalised(piece))) for piece in pieces])
+        return self._decoder.decode(latents)
 
-    @torch.inference_mode()  # its caller stands outside the loop, which has that mode on
     def preview(self, latents: Tensor) -> Tensor:
-        return to_frames(self._decoder.peek(self._denormalised(latents)))[-1]
+        return self._decoder.preview(latents)
 
     def close(self) -> None:
         if self._cached is not None:
@@ -80,6 +71,3 @@ class WanClip(Clip):
 
     def _model(self, branch: str, t: float) -> AbstractContextManager[Any]:
         return nullcontext(self._transformer) if self._cached is None else self._cached.call(branch, t)
-
-    def _denormalised(self, latents: Tensor) -> Tensor:
-        return latents.to(self._std.dtype) * self._std + self._mean

@@ -58,7 +58,7 @@ function showReceipt({ receipt, plan }) {
   const rows = [["Size", `${plan.size}, ${plan.fps} frames a second`]];
   for (const trade of plan.traded) rows.push(["Given up", `${trade.what}: ${trade.from} to ${trade.to}`]);
   if (receipt) {
-    rows.push(["Compute", `${receipt.compute_seconds.toFixed(2)} s on ${receipt.device}`]);
+    rows.push(["Compute", `${receipt.compute_seconds.toFixed(2)} s${receipt.device ? ` on ${receipt.device}` : ""}`]);
     rows.push(["Charged", `${usd(receipt.charged_usd)} of ${usd(receipt.quoted_usd)} quoted`]);
   }
   const items = rows.flatMap(([name, value]) => {

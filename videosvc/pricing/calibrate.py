@@ -18,8 +18,8 @@ from videosvc.config.models import ModelEntry
 from videosvc.config.size import Size
 from videosvc.engine.events import ChunkDone, Done, Event, StepDone
 from videosvc.engine.generate import Engine
-from videosvc.engine.meter import device_label
 from videosvc.engine.plan import Plan
+from videosvc.families.device_label import device_label
 from videosvc.pricing.calibrate_batch import batch_shares
 from videosvc.pricing.calibration import Calibration, fingerprint_of, levers_of
 from videosvc.pricing.coefficients import Coefficients

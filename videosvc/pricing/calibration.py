@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from videosvc import __version__
+from videosvc.config.json_file import read_json_file, write_json_file
 from videosvc.config.toml_file import Section
 from videosvc.engine.plan import Plan
+from videosvc.families.device_label import file_part
 from videosvc.pricing.batching import BatchShare
 from videosvc.pricing.coefficients import Coefficients
 from videosvc.pricing.features import FEATURES, Kind
@@ -43,26 +44,25 @@ class Calibration(Section):
         return Coefficients(**by_kind)
 
     def save(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-        temporary.write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
-        temporary.replace(path)
+        """Raises OSError."""
+        write_json_file(path, self)
 
 
 def load_calibration(path: Path, fingerprint: str) -> Calibration | None:
     """The fit in `path`; None if there is none, or it is damaged or stale: each is mended by a new one."""
-    try:
-        calibration = Calibration.model_validate_json(path.read_bytes())
-        _ = calibration.coefficients
-    except (OSError, ValidationError, KeyError):
+    calibration = read_json_file(path, Calibration)
+    if calibration is None or calibration.fingerprint != fingerprint:
         return None
-    return calibration if calibration.fingerprint == fingerprint else None
+    try:
+        _ = calibration.coefficients
+    except KeyError:
+        return None
+    return calibration
 
 
 def calibration_path(data_dir: Path, device_name: str, model: str, plan: Plan) -> Path:
     """Where the fit for the levers of `plan` is kept."""
-    device = re.sub(r"[^a-z0-9]+", "-", device_name.lower()).strip("-")
-    return data_dir / "calibration" / f"{device}.{model}.{levers_of(plan)}.json"
+    return data_dir / "calibration" / f"{file_part(device_name)}.{model}.{levers_of(plan)}.json"
 
 
 def levers_of(plan: Plan) -> str:

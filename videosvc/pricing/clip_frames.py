@@ -33,7 +33,9 @@ def read_frames(path: Path, size: Size, fps: int) -> Frames:
     """Decodes a clip. Raises GenerationError if ffmpeg cannot."""
     from imageio_ffmpeg import get_ffmpeg_exe  # whose own reader leaves its pipes open
 
-    command = [get_ffmpeg_exe(), "-v", "error", "-i", f"file:{path}", "-f", "rawvideo", "-pix_fmt", "rgb24", "-"]
+    # As players do: ffmpeg's quick way repeats each chroma sample, at which the probe read 72 of 100 clips for 78.
+    colour = "-vf scale=flags=bicubic+accurate_rnd+full_chroma_int+full_chroma_inp -f rawvideo -pix_fmt rgb24 -"
+    command = [get_ffmpeg_exe(), "-v", "error", "-i", f"file:{path}", *colour.split()]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True)
     if done.returncode != 0 or not done.stdout:
         lines = done.stderr.decode(errors="replace").strip().splitlines() or ["no frame in it"]

@@ -1,13 +1,16 @@
-"""The receipt: what a job took, what it was charged, and what the levers saved."""
+"""The receipt: what a job took, what it was charged, and what the levers saved. Every job that has ended has one."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from videosvc.pricing.energy import Energy, rated_energy
+from videosvc.pricing.features import STAGE
 from videosvc.pricing.money import usd
 from videosvc.pricing.quote import Quote, charge
+from videosvc.pricing.rate import Rate
 
 if TYPE_CHECKING:
     from videosvc.engine.meter import ComputeReceipt
@@ -22,17 +25,25 @@ def full_receipt(
 ) -> dict[str, Any]:
     """The `receipt` object of the public contract: money as numbers of USD, times in seconds of compute.
 
-    `energy`: what a counter read; None takes the device's watts from devices.toml. `wasted_s`: compute of earlier
-    attempts that came to nothing. `batch_saved_s`: compute that sharing forwards with other clips saved.
+    `energy`: what a counter read of the whole job; None takes the device's watts from devices.toml. `wasted_s`: compute
+    of earlier attempts that came to nothing. `batch_saved_s`: compute that sharing forwards with other clips saved.
     """
-    charged = charge(compute.compute_seconds, quote)
-    energy = energy or rated_energy(quote.rate.watts, compute.compute_seconds)
     levers = [{"name": saving.name, "saved_compute_seconds": round(saving.saved_s, 4)} for saving in quote.savings]
     if compute.shared_s:
         levers.append({"name": "batch", "saved_compute_seconds": round(batch_saved_s, 4)})
     if _cut_short(compute, quote):
         landed_s = max(0.0, quote.compute_s - compute.compute_seconds - batch_saved_s)
         levers.append({"name": "landing", "saved_compute_seconds": round(landed_s, 4)})
+    charged = charge(compute.compute_seconds, quote)
+    return {**partial_receipt(compute, quote, charged, energy, wasted_s), "levers": levers}
+
+
+def partial_receipt(
+    compute: ComputeReceipt, quote: Quote, charged: Decimal, energy: Energy | None = None, wasted_s: float = 0.0
+) -> dict[str, Any]:
+    """Of a job that its worker ended before the clip was whole: no lever saved anything. Else as `full_receipt`."""
+    wasted_s += compute.wasted_s
+    energy = energy or rated_energy(quote.rate.watts, compute.compute_seconds + wasted_s)
     return {
         **compute.as_dict(),
         "device_usd_per_hour": float(quote.rate.usd_per_hour),
@@ -43,8 +54,36 @@ def full_receipt(
         "energy_joules": round(energy.joules, 3),
         "energy_source": energy.source,
         "baseline_compute_seconds": round(quote.baseline_s, 4),
-        "levers": levers,
-        "wasted_compute_seconds": round(compute.wasted_s + wasted_s, 4),
+        "levers": [],
+        "wasted_compute_seconds": round(wasted_s, 4),
+    }
+
+
+def unattended_receipt(quote: Mapping[str, Any], heard: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a job that ended, free, without a worker's word: cancelled as it waited, or all its workers lost.
+
+    `quote`: its `Quote.fields`; read field by field, so that a quote of an earlier version does. `heard`: what its last
+    worker had said: `device`, and seconds that came to nothing, of the last attempt (`spent_s`) and of those before
+    (`lost_s`). Nothing heard is nothing measured: 0, and no device.
+    """
+    rate = Rate.parse(quote["rate"])
+    wasted_s = heard.get("spent_s", 0.0) + heard.get("lost_s", 0.0)
+    energy = rated_energy(rate.watts, wasted_s)
+    return {
+        "compute_seconds": 0.0,
+        "by_stage": dict.fromkeys(STAGE.values(), 0.0),
+        "device": heard.get("device"),
+        "resumed": False,
+        "device_usd_per_hour": float(rate.usd_per_hour),
+        "price_usd": 0.0,
+        "price_per_second_usd": 0.0,
+        "quoted_usd": float(quote["price_usd"]),
+        "charged_usd": 0.0,
+        "energy_joules": round(energy.joules, 3),
+        "energy_source": energy.source,
+        "baseline_compute_seconds": round(quote["baseline_s"], 4),
+        "levers": [],
+        "wasted_compute_seconds": round(wasted_s, 4),
     }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,14 +19,14 @@ from videosvc.engine.meter import ComputeReceipt, Meter
 from videosvc.engine.picture import Picture
 from videosvc.pricing.quote import Quote
 from videosvc.worker.checkpoints import CheckpointFolder
-from videosvc_queue.context import Context, GiveBack, MakeWay
+from videosvc_queue.context import Cancelled, Context, GiveBack, LeaseLost, MakeWay
 from videosvc_queue.job import Job
 
 log = logging.getLogger(__name__)
 
-PREVIEW_S = 0.5  # between two previews, at least
+PREVIEW_S = 0.5  # between two previews, at least, and before the first
 PREVIEW_SHARE = 0.0025  # of the time: at 128x128 one was seen to take as long as a step
-PROGRESS_S = 0.25  # between two words of progress, but for chunks: at steps of 30 ms one each took 3 % of the time
+PROGRESS_S = 0.5  # between two words of progress, but for chunks: at steps of 30 ms one each took 3 % of the time
 BEAT_S = 1.0  # between two rows written; cancelling is read at every step
 STEP_S = 15.0  # of compute between two checkpoints at steps
 CHUNK_S = 2.0  # the same at chunks: a file is synced in 10 ms, and workers are seldom lost
@@ -57,11 +57,13 @@ class Attempt:
         # Seconds of earlier attempts that came to nothing: what they had spent when last heard of, and not saved.
         unsaved_s = max(0.0, job.detail.get("spent_s", 0.0) - _total_s(self._newest))
         self.lost_s: float = job.detail.get("lost_s", 0.0) + unsaved_s
-        self._detail: dict[str, Any] = {**job.detail, "lost_s": self.lost_s}
+        self._detail: dict[str, Any] = {**job.detail, "lost_s": self.lost_s, "device": self.receipt().device}
         self._saved_s = _total_s(self._newest)
         self._further = False  # than the attempts before
         self.previews = ClipPreviews(Size(plan.width, plan.height), plan.frames)
-        self._preview_at = self._beaten_at = self._told_at = float("-inf")
+        self._told_at = float("-inf")
+        self._beaten_at = now = time.monotonic()  # it was claimed a moment ago
+        self._preview_at = now + PREVIEW_S
         self._steps = (0, quote.plan.steps)
 
     def run(self, output: Path, cap: ComputeCap | None) -> ComputeReceipt:
@@ -72,10 +74,14 @@ class Attempt:
                     if isinstance(event, Done):
                         return event.receipt
                     self._tell(event)
-                    self._go_on(event)  # first: a worker that was fenced off must not save over its successor's
-                    self._save_if(CHUNK_S if isinstance(event, ChunkDone) else STEP_S)
+                    saves = self._unsaved_s > (CHUNK_S if isinstance(event, ChunkDone) else STEP_S)
+                    # First, and in SQL: a worker that was fenced off must not save over its successor's.
+                    self._go_on(event, saves)
+                    if saves:
+                        self._save()
         except MakeWay:
-            self._save_if(0.0)
+            if self._unsaved_s > 0:
+                self._save()
             raise GiveBack(wasted_s=self._unsaved_s) from None
         raise AssertionError("the engine ended without a Done event")
 
@@ -83,6 +89,16 @@ class Attempt:
         """Of what was spent up to the newest event."""
         receipt = Meter(self._engine.family.device, self._newest.spent).receipt(self._newest.steps)
         return replace(receipt, resumed=self._resumed is not None)
+
+    def note(self) -> None:
+        """Writes down what was spent, for whoever ends the job if no other attempt does."""
+        with suppress(Cancelled, LeaseLost, MakeWay):
+            self._context.beat(detail=self._spent)
+
+    @property
+    def _spent(self) -> dict[str, Any]:
+        """The job's `detail`."""
+        return {**self._detail, "spent_s": round(_total_s(self._newest), 4)}
 
     def _find_start(self) -> Checkpoint | None:
         """What an earlier attempt left, if it fits."""
@@ -135,23 +151,21 @@ class Attempt:
     def _unsaved_s(self) -> float:
         return _total_s(self._newest) - self._saved_s
 
-    def _save_if(self, due_s: float) -> None:
-        """Saves if more than so many seconds of compute would be lost."""
-        if self._unsaved_s > due_s and self._checkpoints.save(self._job.id, self._newest):
+    def _save(self) -> None:
+        if self._checkpoints.save(self._job.id, self._newest):
             self._saved_s = _total_s(self._newest)
 
-    def _go_on(self, event: Event) -> None:
-        """Raises Cancelled, LeaseLost or MakeWay if the job is not to."""
+    def _go_on(self, event: Event, for_certain: bool) -> None:
+        """Raises Cancelled, LeaseLost or MakeWay if the job is not to. `for_certain`: SQL says so."""
         now = time.monotonic()
         spent_s = _total_s(self._newest)
         if event.progress > 0 and spent_s > 0:
             remaining_s = spent_s / event.progress * (1 - event.progress) + ENDING_S
         else:
             remaining_s = self._quote.compute_s + ENDING_S
-        if now - self._beaten_at >= BEAT_S:
+        if for_certain or now - self._beaten_at >= BEAT_S:
             self._beaten_at = now
-            detail = {**self._detail, "spent_s": round(spent_s, 4)}
-            self._context.beat(self._percent(event), detail, remaining_s)
+            self._context.beat(self._percent(event), self._spent, remaining_s)
         else:
             self._context.check(remaining_s)
         if self._further:

@@ -25,7 +25,7 @@ from videosvc.errors import GenerationError, ModelError, UnknownModel, UserError
 from videosvc.pricing.cost_model import CostModel
 from videosvc.pricing.energy import Energy, EnergyMeter
 from videosvc.pricing.quote import Quote, charge
-from videosvc.pricing.receipt import full_receipt, plan_as_run
+from videosvc.pricing.receipt import full_receipt, partial_receipt, plan_as_run
 from videosvc.worker.attempt import Attempt
 from videosvc.worker.checkpoints import CheckpointFolder
 from videosvc.worker.cpu_share import share_cpu_in_thread
@@ -38,12 +38,7 @@ from videosvc_queue.runner import Outcome
 
 log = logging.getLogger(__name__)
 
-NO_MEMORY = Outcome(
-    Status.FAILED,
-    Decimal(0),
-    error_code="out_of_memory",
-    error_message="the device ran out of memory; ask for a smaller size",
-)
+OUT_OF_MEMORY = "out_of_memory"
 
 
 class VideoHandler:
@@ -103,20 +98,12 @@ class VideoHandler:
         self._checkpoints.tidy()
         try:
             outcome = self._make(job, context, Quote.parse(job.payload["quote"]))
-        except GenerationError as error:
-            outcome = _failed("generation_failed", str(error))
-        except UnknownModel as error:
-            outcome = _failed("unknown_model", error.message)
-        except ModelError as error:
-            outcome = _failed("model_unavailable", error.message)
-        except UserError as error:
-            outcome = _failed("invalid_request", error.message)
         except Exception as error:
-            if not is_out_of_memory(error):
+            failure = _failure(job, error)
+            if failure is None:
                 raise
-            log.warning("job %s: %s", job.id, error)
-            outcome = NO_MEMORY
-        if outcome is NO_MEMORY:
+            outcome = failure
+        if outcome.error_code == OUT_OF_MEMORY:
             free_memory()  # not sooner: see there
         self._checkpoints.remove(job.id)
         return outcome
@@ -135,21 +122,38 @@ class VideoHandler:
             video = Path(work, "video.mp4")
             try:
                 receipt = attempt.run(video, cap)
+                used = None if receipt.shared_s else _measured(attempt, receipt, energy)
+                artifacts = self._keep(job, context, video, attempt.previews)
             except Cancelled:
-                return _billed(Status.CANCELLED, quote, attempt.receipt(), energy.read(), attempt.lost_s)
+                spent = attempt.receipt()
+                stopped = Outcome(Status.CANCELLED, charge(spent.compute_seconds, quote))
+                return self._cut_short(stopped, quote, attempt, spent, energy)
             except ComputeCapExceeded as error:
-                ended = _billed(Status.FAILED, quote, error.kept or attempt.receipt(), energy.read(), attempt.lost_s)
-                ended = replace(ended, error_code=error.code, error_message=str(error))
+                spent = error.kept or attempt.receipt()
+                stopped = _failed(error.code, str(error), charge(spent.compute_seconds, quote))
+                stopped = self._cut_short(stopped, quote, attempt, spent, energy)
                 if error.kept is None:
-                    return ended
-                return self._with_files(ended, self._keep(job, context, video, attempt.previews))
-            # A counter that others had their part in says nothing of this job's.
-            used = None if receipt.shared_s else energy.read()
-            saved_s = self._costs.batch_saved_s(plan, entry, receipt)
-            ended = _billed(Status.COMPLETED, quote, receipt, used, attempt.lost_s, saved_s)
-            artifacts = self._keep(job, context, video, attempt.previews)
+                    return stopped
+                return self._with_files(stopped, self._keep(job, context, video, attempt.previews))
+            except Exception as error:
+                failure = _failure(job, error)
+                if failure is None:
+                    attempt.note()
+                    raise
+                return self._cut_short(failure, quote, attempt, attempt.receipt(), energy)
         self._learn(plan, entry, receipt, cold)
-        return self._with_files(ended, artifacts)
+        saved_s = self._costs.batch_saved_s(plan, entry, receipt)
+        shown = full_receipt(receipt, quote, used, attempt.lost_s, saved_s)
+        done = Outcome(Status.COMPLETED, charge(receipt.compute_seconds, quote))
+        return self._with_files(_with_receipt(done, quote, receipt, shown), artifacts)
+
+    def _cut_short(
+        self, ended: Outcome, quote: Quote, attempt: Attempt, spent: ComputeReceipt, energy: EnergyMeter
+    ) -> Outcome:
+        """With the receipt of a clip that is not whole."""
+        used = _measured(attempt, spent, energy) if self.most == 1 else None
+        shown = partial_receipt(spent, quote, ended.charge_usd, used, attempt.lost_s)
+        return _with_receipt(ended, quote, spent, shown)
 
     def _with_files(self, ended: Outcome, artifacts: dict[str, Any]) -> Outcome:
         expires_at = time.time() + self._retention_s
@@ -187,24 +191,36 @@ def _shape(plan: Plan) -> tuple[object, ...]:
     return plan.model, plan.loading, plan.size
 
 
-def _billed(
-    status: Status,
-    quote: Quote,
-    receipt: ComputeReceipt,
-    energy: Energy | None,
-    lost_s: float,
-    batch_saved_s: float = 0.0,
-) -> Outcome:
-    """Charged for what ran."""
-    return Outcome(
-        status,
-        charge(receipt.compute_seconds, quote),
-        receipt.compute_seconds,
-        {"receipt": full_receipt(receipt, quote, energy, lost_s, batch_saved_s), "size": quote.plan.size},
-        {"plan": plan_as_run(receipt, quote)},
+def _measured(attempt: Attempt, spent: ComputeReceipt, energy: EnergyMeter) -> Energy | None:
+    """What the counter says of the job. It must have seen all of that, and nothing else: nobody who shared forwards."""
+    return None if spent.resumed or attempt.lost_s else energy.read()
+
+
+def _with_receipt(ended: Outcome, quote: Quote, spent: ComputeReceipt, receipt: dict[str, Any]) -> Outcome:
+    return replace(
+        ended,
+        compute_s=spent.compute_seconds,
+        result={"receipt": receipt, "size": quote.plan.size},
+        detail={"plan": plan_as_run(spent, quote)},
     )
 
 
-def _failed(code: str, message: str) -> Outcome:
-    """On the house."""
-    return Outcome(Status.FAILED, Decimal(0), error_code=code, error_message=message)
+def _failure(job: Job, error: Exception) -> Outcome | None:
+    """How a job ends that failed so, on the house. None: it is no fault of the job."""
+    match error:
+        case GenerationError():
+            return _failed("generation_failed", str(error))
+        case UnknownModel():
+            return _failed("unknown_model", error.message)
+        case ModelError():
+            return _failed("model_unavailable", error.message)
+        case UserError():
+            return _failed("invalid_request", error.message)
+    if not is_out_of_memory(error):
+        return None
+    log.warning("job %s: %s", job.id, error)
+    return _failed(OUT_OF_MEMORY, "the device ran out of memory; ask for a smaller size")
+
+
+def _failed(code: str, message: str, charge_usd: Decimal = Decimal(0)) -> Outcome:
+    return Outcome(Status.FAILED, charge_usd, error_code=code, error_message=message)

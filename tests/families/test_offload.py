@@ -1,0 +1,103 @@
+"""Parts that leave the device when they are not used. The moves are accelerate's; what is ours is to ask for them.
+
+The device that they come back to is the CPU here, as no other runs everywhere; where they are is seen on `meta`, which
+holds no numbers.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+from transformers import UMT5EncoderModel
+
+from tiny_model import add_tiny_decoder
+from tiny_wan import make_tiny_wan
+from videosvc.errors import ModelError
+from videosvc.families.components import Components
+from videosvc.families.decoder import autoencoder_class
+from videosvc.families.decoders import Decoders
+from videosvc.families.offload import OFFLOADED, decoder_while, encoder_on_call
+from videosvc.families.prompt_encoder import PromptEncoder
+from videosvc.families.wan import Wan
+from videosvc_kernels import use_onednn
+
+CPU, META = torch.device("cpu"), torch.device("meta")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_tiny_wan(tmp_path_factory.mktemp("wan"))
+
+
+@pytest.fixture(scope="module")
+def family(folder: Path) -> Wan:
+    return Wan("tiny", folder, CPU, torch.float32)
+
+
+@pytest.fixture(scope="module")
+def components(folder: Path) -> Components:
+    return Components("tiny", folder, CPU, torch.float32)
+
+
+@torch.inference_mode()
+def test_a_text_encoder_is_put_away_after_each_text(components: Components, family: Wan) -> None:
+    encoder, hooked = encoder_on_call(components.load(UMT5EncoderModel, "text_encoder"), CPU)
+    away: list[str] = []
+
+    def put_away() -> None:
+        hooked()
+        away.append("away")
+
+    there = PromptEncoder(components.tokenizer(), encoder, put_away).encode("a red circle", "the sea")
+    here = family.encode_text("a red circle", "the sea")
+    assert away == 2 * ["away"]
+    assert torch.equal(there.prompt, here.prompt)
+
+
+def latents(count: int = 3) -> Tensor:
+    return torch.randn(1, 16, count, 4, 4, generator=torch.Generator().manual_seed(2))
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("decode", ["stream", "tiled", "full"])
+def test_an_autoencoder_that_comes_and_goes_decodes_the_same(components: Components, family: Wan, decode: str) -> None:
+    vae = components.load(autoencoder_class("tiny", "AutoencoderKLWan"), "vae")
+    use_onednn(vae)  # as the family does it
+    decoder = Decoders.of(components, vae, family.spec, decoder_while(vae, CPU)).open(decode)
+    there = family.open_clip(32, 32, family.encode_text("a red circle", None), 1.0, decode=decode)
+    assert torch.equal(decoder.preview(latents()), there.preview(latents()))
+    assert torch.equal(decoder.decode(latents()), there.decode(latents()))
+    assert torch.equal(decoder.decode(latents(2)), there.decode(latents(2)))  # what its state is goes on
+
+
+def test_only_what_decodes_moves_and_it_goes_back_after_an_error(components: Components) -> None:
+    vae = components.load(autoencoder_class("tiny", "AutoencoderKLWan"), "vae")
+    present = decoder_while(vae, META)
+
+    def places() -> tuple[str, ...]:
+        parts = (vae.decoder, vae.post_quant_conv, vae.encoder)
+        return tuple(next(part.parameters()).device.type for part in parts)
+
+    assert places() == ("cpu", "cpu", "cpu")
+    with pytest.raises(NotImplementedError, match="meta"), present():  # numbers do not come back from there
+        assert places() == ("meta", "meta", "cpu")
+
+
+@torch.inference_mode()
+def test_a_tiny_decoder_leaves_it_where_it_is(components: Components, family: Wan, tmp_path: Path) -> None:
+    folder = add_tiny_decoder(make_tiny_wan(tmp_path / "tiny"))
+    own = Components("tiny", folder, CPU, torch.float32)
+    vae = own.load(autoencoder_class("tiny", "AutoencoderKLWan"), "vae")
+    decoders = Decoders.of(own, vae, family.spec, decoder_while(vae, META))
+    assert decoders.open("tiny").decode(latents()).shape == (9, 32, 32, 3)
+    assert decoders.open("stream").preview(latents()).shape == (32, 32, 3)
+
+
+@pytest.mark.parametrize("part", OFFLOADED)
+def test_a_cpu_has_nowhere_to_offload_from(folder: Path, part: str) -> None:
+    with pytest.raises(ModelError, match=f"offload of {part} cannot be: it needs a GPU to come back from") as refused:
+        Wan("tiny", folder, CPU, torch.float32, offload=[part])
+    assert "\n" not in refused.value.message

@@ -1,0 +1,18 @@
+"""Which attention kernel a model runs on here, in words."""
+
+from __future__ import annotations
+
+from videosvc.config.models import ModelEntry
+from videosvc.config.settings import Settings
+from videosvc.engine.loading import device_name
+from videosvc.families.attention_choice import UNMEASURED, load_choice
+
+
+def attention_of(entry: ModelEntry, settings: Settings) -> str:
+    """Raises ConfigError if there is no such device."""
+    if entry.attention != "auto":
+        return entry.attention
+    choice = load_choice(settings.data_dir / "quantized", entry.name, device_name(settings.device))
+    if choice is None:
+        return f"auto: {UNMEASURED}, until `videosvc calibrate --model {entry.name}` measures"
+    return f"auto: {choice.best}, as measured"
