@@ -250,9 +250,9 @@ def print_paired(found: Found) -> None:
         low, high = paired.interval
         figures = f"{paired.lost}", f"{paired.gained}", f"{paired.points:.1f}", f"{low:.1f} to {high:.1f}"
         table.add_row(name, f"{shares[name][ALL_FOUR]:.1%}", *figures, f"{POINTS_LOST[name]:g}")
-    for name, line in found.refused.items():
-        table.add_row(name, line)
     Console().print(table)
+    for name, line in found.refused.items():
+        print(f"{name}: cannot be here: {line}")
 
 
 if __name__ == "__main__":

@@ -44,7 +44,7 @@ def _activate(x, codes, scales, length, gelu: tl.constexpr, block: tl.constexpr)
     mask = columns < length
     numbers = tl.load(x + row * length + columns, mask=mask, other=0.0).to(tl.float32)
     if gelu:  # half of 1 + tanh(u) is the sigmoid of 2u
-        numbers *= tl.sigmoid(GELU_SLOPE * numbers * (1.0 + GELU_CUBE * numbers * numbers))
+        numbers *= tl.sigmoid(numbers * GELU_SLOPE * (numbers * numbers * GELU_CUBE + 1.0))
     _store_row(numbers, row, columns, mask, codes, scales, length)
 
 

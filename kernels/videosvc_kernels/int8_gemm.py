@@ -24,37 +24,41 @@ GROUP = 8  # blocks of rows that go through the columns together: their codes st
 @triton.jit
 def _multiply(
     a, row_scales, b, column_scales, bias, gate, residual, output,
-    rows, columns, inner, tokens,
+    rows, columns, inner,
     block_rows: tl.constexpr, block_columns: tl.constexpr, block_inner: tl.constexpr, group: tl.constexpr,
 ):  # fmt: skip
     blocks_down, blocks_across = tl.cdiv(rows, block_rows), tl.cdiv(columns, block_columns)
-    first = tl.program_id(0) // (group * blocks_across) * group
-    height = tl.minimum(blocks_down - first, group)
+    top = tl.program_id(0) // (group * blocks_across) * group
+    height = tl.minimum(blocks_down - top, group)
     within = tl.program_id(0) % (group * blocks_across)
-    row = (first + within % height) * block_rows + tl.arange(0, block_rows)
-    column = within // height * block_columns + tl.arange(0, block_columns)
-
+    first_row, first_column = (top + within % height) * block_rows, within // height * block_columns
+    batch = tl.program_id(1).to(tl.int64)
+    corner = batch * rows + first_row  # of all the batch's rows; what is counted from here on fits into 32 bits
     # Beyond the last row or column the last one is read again, and not written.
-    here = tl.minimum(row, rows - 1).to(tl.int64)
-    there = tl.minimum(column, columns - 1).to(tl.int64)
+    row = tl.minimum(tl.arange(0, block_rows), rows - 1 - first_row)
+    column = tl.minimum(tl.arange(0, block_columns), columns - 1 - first_column)
     k = tl.arange(0, block_inner)
+    left_codes = a + corner * inner + row[:, None] * inner + k[None, :]
+    right_codes = b + first_column.to(tl.int64) * inner + column[None, :] * inner + k[:, None]
     total = tl.zeros([block_rows, block_columns], tl.int32)
     for start in range(0, inner, block_inner):
         mask = k < inner - start
-        left = tl.load(a + here[:, None] * inner + start + k[None, :], mask=mask[None, :], other=0)
-        right = tl.load(b + there[None, :] * inner + start + k[:, None], mask=mask[:, None], other=0)
+        left = tl.load(left_codes + start, mask=mask[None, :], other=0)
+        right = tl.load(right_codes + start, mask=mask[:, None], other=0)
         total = tl.dot(left, right, total, out_dtype=tl.int32)
 
-    y = total.to(tl.float32) * tl.load(row_scales + here)[:, None] * tl.load(column_scales + there)[None, :]
+    y = total.to(tl.float32) * tl.load(row_scales + corner + row)[:, None]
+    y *= tl.load(column_scales + first_column + column)[None, :]
     if bias is not None:
-        y += tl.load(bias + there).to(tl.float32)[None, :]
+        y += tl.load(bias + first_column + column).to(tl.float32)[None, :]
     if gate is not None:
-        y *= tl.load(gate + here[:, None] // tokens * columns + there[None, :]).to(tl.float32)
-    place = here[:, None] * columns + there[None, :]
+        y *= tl.load(gate + batch * columns + first_column + column).to(tl.float32)[None, :]
+    place = row[:, None] * columns + column[None, :]
     if residual is not None:
-        y += tl.load(residual + place).to(tl.float32)
-    mask = (row[:, None] < rows) & (column[None, :] < columns)
-    tl.store(output + place, y.to(output.dtype.element_ty), mask=mask)
+        y += tl.load(residual + corner * columns + first_column + place).to(tl.float32)
+    mask = (tl.arange(0, block_rows) < rows - first_row)[:, None]
+    mask &= (tl.arange(0, block_columns) < columns - first_column)[None, :]
+    tl.store(output + corner * columns + first_column + place, y.to(output.dtype.element_ty), mask=mask)
 
 
 def int8_gemm(
@@ -69,14 +73,13 @@ def int8_gemm(
 
     `bias`: `(N,)`. `gate`: `(B, N)`, what the product is multiplied by. `residual`: `(B, L, N)`, what it is added to.
     """
-    batch, tokens, inner = x.codes.shape
-    columns, rows = weight.codes.shape[0], batch * tokens
-    output = torch.empty((batch, tokens, columns), dtype=dtype, device=x.codes.device)
-    grid = (triton.cdiv(rows, BLOCK_ROWS) * triton.cdiv(columns, BLOCK_COLUMNS),)
-    _multiply[grid](
+    batch, rows, inner = x.codes.shape
+    columns = weight.codes.shape[0]
+    output = torch.empty((batch, rows, columns), dtype=dtype, device=x.codes.device)
+    _multiply[(triton.cdiv(rows, BLOCK_ROWS) * triton.cdiv(columns, BLOCK_COLUMNS), batch)](
         x.codes.contiguous(), x.scale.contiguous(), weight.codes.contiguous(), weight.scale, bias,
         None if gate is None else gate.contiguous(), None if residual is None else residual.contiguous(), output,
-        rows, columns, inner, tokens,
+        rows, columns, inner,
         block_rows=BLOCK_ROWS, block_columns=BLOCK_COLUMNS, block_inner=BLOCK_INNER, group=GROUP,
         num_stages=STAGES, num_warps=WARPS,
     )  # fmt: skip

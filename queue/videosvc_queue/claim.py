@@ -45,7 +45,7 @@ _TAKE = (
         attempts=jobs.c.attempts + 1,
         started_at=func.coalesce(jobs.c.started_at, bindparam("now", type_=Double)),
     )
-    .returning(*JOB_COLUMNS, jobs.c.virtual_start)
+    .returning(*JOB_COLUMNS, jobs.c.virtual_start, jobs.c.losses)
 )
 _TAKE_ONLY = _TAKE.where(jobs.c.id == bindparam("only"))
 
@@ -71,4 +71,4 @@ class Claiming(Database):
             if taken is None:
                 return None
             advance(sql, routes, taken.tier, taken.virtual_start)
-            return Claim(to_job(taken), taken.fence)
+            return Claim(to_job(taken), taken.fence, taken.losses)

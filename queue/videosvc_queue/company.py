@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 MOST_OTHERS = 64  # threads beside the first; the handler's limit is lower
 WAIT_S = 0.25  # between two looks whether there was word of a job that may join: at no cost
-JOIN_S = 2.0  # between two looks for one in SQL, where there was none: a worker may have gone, a tenant's limit be freed
+JOIN_S = 2.0  # between two looks in SQL, where there was none: a worker may have gone, or a tenant's limit be free
 
 
 @runtime_checkable
@@ -110,10 +110,10 @@ def run_company(
                 news = nudge is None or nudge.take() or claim is not None or bool(ended)
                 claim = None
                 now = time.monotonic()
-                if running and len(running) < sociable.most and not drain.requested:
-                    if news or now - looked_at >= JOIN_S:
-                        looked_at = now
-                        claim = _joining(store, sociable, list(running.values()), routes, worker)
+                room = running and len(running) < sociable.most and not drain.requested
+                if room and (news or now - looked_at >= JOIN_S):
+                    looked_at = now
+                    claim = _joining(store, sociable, list(running.values()), routes, worker)
         finally:
             threads.end_others()
     return count

@@ -77,6 +77,8 @@ class Endings(Database):
                 return None
             job = _cancel(sql, job, now)
             gone = update(jobs).where(jobs.c.id == job_id).values(deleted_at=now).returning(*JOB_COLUMNS)
+            if job.status.terminal:  # nobody is shown it any more; a worker's one is forgotten once that has ended
+                gone = gone.values(payload={}, detail={}, result=None, metadata={}, webhook_url=None)
             if job.expires_at is not None:
                 gone = gone.values(expires_at=min(job.expires_at, now))
             return to_job(sql.execute(gone).one())

@@ -99,6 +99,7 @@ class Claim:
 
     job: Job
     fence: int
+    losses: int = 0  # attempts before this one that came to nothing
 
 
 class Beat(Enum):

@@ -86,7 +86,7 @@ class Nudges:
         failing = False
         while not self._stopping.is_set():
             try:
-                with self._redis.pubsub() as channel:
+                with self._redis.pubsub() as channel:  # type: ignore[no-untyped-call]
                     channel.subscribe(NUDGES)
                     while not self._stopping.is_set():
                         message = channel.get_message(timeout=HEAR_S)

@@ -115,11 +115,12 @@ ledger = Table(  # rows are added, never changed
     Column("created_at", Double, nullable=False),
     Column("day", String(10), nullable=False),  # of created_at, in UTC: 2026-11-21
     Column("reference", String(64)),  # of a credit: what was paid, in the tenant's or the bank's words
+    Column("route", String(128)),  # of a charge whose job's row is gone, and so the tier
+    Column("tier", _words(Tier)),
     Index("uq_ledger_job_id_kind", "job_id", "kind", unique=True),
     Index("uq_ledger_tenant_reference", "tenant", "reference", unique=True),
     Index(None, "tenant", "day"),
     Index(None, "tenant", "kind", "amount_usd"),  # balances, summed without a look at the rows
-    implicit_returning=False,  # nobody asks for its number, and what returns rows cannot go together with others
 )
 
 idempotency = Table(
@@ -141,7 +142,6 @@ outbox = Table(  # doorbells not yet rung
     Column("tier", _words(Tier), nullable=False),
     Column("due_at", Double, nullable=False, index=True),
     sqlite_autoincrement=True,  # a deleted row's number is not given again: its late publisher would delete the new one
-    implicit_returning=False,  # as in the ledger
 )
 
 webhooks = Table(

@@ -9,6 +9,7 @@ from sqlalchemy import Connection, Update, update
 
 from videosvc_queue import deliveries, ledger
 from videosvc_queue.job import ALLOWED, Job, Status
+from videosvc_queue.postgres import together
 from videosvc_queue.rows import JOB_COLUMNS, to_job
 from videosvc_queue.tables import jobs
 
@@ -38,7 +39,8 @@ def end(
         .values(completed_at=now, **values)
         .returning(*JOB_COLUMNS)
     ).one()
-    ledger.settle(sql, job, charge_usd, compute_s, now)
     ended = to_job(row)
-    deliveries.announce(sql, ended, now)
+    with together(sql):
+        ledger.settle(sql, job, charge_usd, compute_s, now)
+        deliveries.announce(sql, ended, now)
     return ended

@@ -10,6 +10,7 @@ from sqlalchemy import delete, select
 
 from videosvc_queue.database import Database, upsert
 from videosvc_queue.job import Status
+from videosvc_queue.postgres import together
 from videosvc_queue.tables import jobs, workers
 
 LIVE_S = 30.0
@@ -32,15 +33,16 @@ class Workers(Database):
         said = {"name": name, "device": device, "seen_at": self._clock(), "figures": dict(figures or {})}
         rows = [{**said, "route": route} for route in routes]
         with self._write(durable=False) as sql:
-            sql.execute(delete(workers).where(workers.c.name == name, workers.c.route.not_in(routes)))
             insert = upsert(sql, workers)
-            sql.execute(
-                insert.on_conflict_do_update(
-                    index_elements=["name", "route"],
-                    set_={column: insert.excluded[column] for column in ("device", "seen_at", "figures")},
-                ),
-                rows,
-            )
+            with together(sql):
+                sql.execute(delete(workers).where(workers.c.name == name, workers.c.route.not_in(routes)))
+                sql.execute(
+                    insert.on_conflict_do_update(
+                        index_elements=["name", "route"],
+                        set_={column: insert.excluded[column] for column in ("device", "seen_at", "figures")},
+                    ),
+                    rows,
+                )
 
     def forget_worker(self, name: str) -> None:
         """It stops."""

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from api_service import BALLOON, RECEIPT, Api, Start
+from videosvc.artifacts.retention import Sweeper
 from videosvc_queue.tenants import TenantLimits
 
 
@@ -143,6 +144,19 @@ def test_delete(api: Api, tmp_path: Path) -> None:
             assert client.delete(f"/v1/videos/{video_id}").status_code == 404
         assert client.get("/v1/videos").json()["data"] == []
     assert api.services.store.claim(["toyworld"], "worker-1") is None, "the waiting one was cancelled"
+
+
+def test_an_expired_video_is_told_of_without_its_words(api: Api, tmp_path: Path) -> None:
+    api.create(metadata={"order": "17"}, negative_prompt="rain")
+    video_id = api.complete(tmp_path, expires_at=1000.0)
+    with api.client() as client:
+        before = client.get(f"/v1/videos/{video_id}").json()
+        Sweeper(api.services.store, api.services.artifacts, 86400.0).tick(now=1000.0)
+        after = client.get(f"/v1/videos/{video_id}").json()
+        content = client.get(f"/v1/videos/{video_id}/content")
+    assert (before["prompt"], before["metadata"]) == (BALLOON["prompt"], {"order": "17"})
+    assert after == before | {"prompt": "", "metadata": {}}
+    assert content.json()["error"]["code"] == "content_expired"
 
 
 def test_list_by_pages(api: Api) -> None:

@@ -7,13 +7,16 @@ from pathlib import Path
 import pytest
 
 from buckets import bucket_that_is_away
-from videosvc.artifacts.retention import ORPHAN_S, ORPHANS_EVERY_S, Sweeper
+from videosvc.artifacts.retention import ORPHAN_S, ORPHANS_EVERY_S, Sweeper, without_words
 from videosvc.artifacts.store import ArtifactStore
 from videosvc_queue.job import NewJob, Status
 from videosvc_queue.retention import LEFT_BEHIND_S
 from videosvc_queue.store import Store
 from videosvc_queue.tenants import TenantLimits
 from videosvc_queue.tiers import Tier
+
+KEPT_S = 2.0 * LEFT_BEHIND_S
+QUOTE = {"plan": {"prompt": "a red ball", "negative_prompt": "blue", "seed": 7}, "price_usd": "0.01"}
 
 
 @pytest.fixture
@@ -40,7 +43,7 @@ def test_what_has_expired_goes_and_its_row_says_so(store: Store, artifacts: Arti
         name: finish(store, artifacts, name, expires_at, video)
         for name, expires_at in (("video_a", 1000.0), ("video_b", 2000.0), ("video_c", 3000.0))
     }
-    sweeper = Sweeper(store, artifacts)
+    sweeper = Sweeper(store, artifacts, KEPT_S)
     assert sweeper.tick(now=2000.0) == 2
     for name in ("video_a", "video_b"):
         with pytest.raises(FileNotFoundError):
@@ -77,8 +80,8 @@ def test_what_lost_attempts_stored_goes_with_the_job(
     }[ends]  # fmt: skip
     ended = store.get("video_a")
     assert ended is not None and ended.completed_at is not None
-    goes_at = ended.expires_at or ended.completed_at + LEFT_BEHIND_S
-    sweeper = Sweeper(store, artifacts)
+    goes_at = ended.expires_at or ended.completed_at + KEPT_S
+    sweeper = Sweeper(store, artifacts, KEPT_S)
     assert sweeper.tick(now=goes_at - 1) == 0
     assert [artifacts.size(key) for key in keys] == [4] * len(keys)
     assert sweeper.tick(now=goes_at) == 1
@@ -102,7 +105,7 @@ def test_a_file_that_cannot_go_is_tried_again(
     video.write_bytes(b"clip")
     first = finish(store, artifacts, "video_a", 1000.0, video)
     second = finish(store, artifacts, "video_b", 1500.0, video)
-    sweeper = Sweeper(store, artifacts)
+    sweeper = Sweeper(store, artifacts, KEPT_S)
     with monkeypatch.context() as patch:
         patch.setattr(ArtifactStore, "delete", stuck)
         with pytest.raises(PermissionError, match="not yours"):
@@ -127,7 +130,7 @@ def test_a_picture_whose_job_never_came_to_be_goes_after_a_day(
     others.parent.mkdir()
     others.touch()  # no files of a job at all
     now = time.time()
-    sweeper = Sweeper(store, artifacts)
+    sweeper = Sweeper(store, artifacts, KEPT_S)
     assert sweeper.tick(now + ORPHAN_S - 60) == 0
     assert sweeper.tick(now + ORPHAN_S) == 0, "it was looked for a minute ago"
     store.delete("deleted", "ann")
@@ -140,7 +143,7 @@ def test_a_picture_whose_job_never_came_to_be_goes_after_a_day(
 
 
 def test_before_anything_was_stored_there_is_nothing_to_sweep(store: Store, tmp_path: Path) -> None:
-    assert Sweeper(store, ArtifactStore(f"file://{tmp_path}/none")).tick() == 0
+    assert Sweeper(store, ArtifactStore(f"file://{tmp_path}/none"), KEPT_S).tick() == 0
 
 
 def test_a_store_that_is_away_stops_no_sweep(store: Store, artifacts: ArtifactStore, tmp_path: Path) -> None:
@@ -150,5 +153,32 @@ def test_a_store_that_is_away_stops_no_sweep(store: Store, artifacts: ArtifactSt
     for name in ("video_a", "video_b"):
         finish(store, artifacts, name, 1000.0, video)
     with bucket_that_is_away() as away, pytest.raises(OSError, match="EndpointConnectionError"):
-        Sweeper(store, away).tick(now=2000.0)
-    assert Sweeper(store, artifacts).tick(now=2000.0) == 2
+        Sweeper(store, away, KEPT_S).tick(now=2000.0)
+    assert Sweeper(store, artifacts, KEPT_S).tick(now=2000.0) == 2
+
+
+def test_a_deleted_job_without_a_clip_goes_within_an_hour(store: Store, artifacts: ArtifactStore) -> None:
+    store.submit(NewJob("video_a", "ann", Tier.BATCH, "toy", {}, 1.0, Decimal("0.01"), 60.0), TenantLimits())
+    ended = store.delete("video_a", "ann")
+    assert ended is not None and ended.completed_at is not None
+    sweeper = Sweeper(store, artifacts, KEPT_S)
+    assert sweeper.tick(now=ended.completed_at + LEFT_BEHIND_S - 1) == 0
+    assert sweeper.tick(now=ended.completed_at + LEFT_BEHIND_S) == 1
+
+
+def test_an_expired_jobs_words_go_with_its_files(store: Store, artifacts: ArtifactStore) -> None:
+    quoted = NewJob("video_a", "ann", Tier.BATCH, "toy", {"quote": QUOTE}, 1.0, Decimal("0.01"), 60.0)
+    store.submit(quoted, TenantLimits())
+    claim = store.claim(["toy"], "worker-1")
+    assert claim is not None
+    store.finish("video_a", claim.fence, Status.COMPLETED, result={}, charge_usd=Decimal(0), expires_at=1000.0)
+    Sweeper(store, artifacts, KEPT_S).tick(now=1000.0)
+    job = store.get("video_a")
+    assert job is not None
+    plan = {"prompt": "", "negative_prompt": "", "seed": 7}
+    assert job.payload == {"quote": {**QUOTE, "plan": plan}}
+
+
+@pytest.mark.parametrize("payload", [{}, {"quote": None}, {"quote": {"plan": "odd"}}, {"prompt": "a red ball"}])
+def test_of_a_payload_that_is_none_of_ours_nothing_is_kept(payload: dict[str, object]) -> None:
+    assert without_words(payload) == {}

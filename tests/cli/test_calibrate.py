@@ -26,6 +26,23 @@ def test_quotes_are_no_guesses_from_then_on(
     assert quote["compute_seconds_bound"] < 3 * quote["compute_seconds"]
 
 
+def test_what_may_be_traded_for_is_measured_too(
+    tmp_path: Path, tiny_configs: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("videosvc.pricing.calibrate.ROUNDS", 1)
+    monkeypatch.setenv("VIDEOSVC_DATA_DIR", str(tmp_path / "data"))
+    for name in ("draft", "balanced", "reference"):
+        (tiny_configs / "presets" / f"{name}.toml").unlink()
+    quality = tiny_configs / "presets" / "quality.toml"
+    quality.write_text(quality.read_text().replace('"fps"]', '"frame_cache"]'))
+    assert run(["calibrate"]) == 0
+    files = sorted(file.name for file in (tmp_path / "data" / "calibration").glob("*.json"))
+    assert files == [f"cpu.toyworld.native-{cache}-stream.json" for cache in ("int4", "int8", "native")]
+    quality.write_text(quality.read_text().replace('"frame_cache"]', '"cache"]'))
+    assert run(["presets", "check", str(quality)]) == 2
+    assert "frame_cache" in capfd.readouterr().err
+
+
 def test_an_unknown_model_is_one_line(capfd: pytest.CaptureFixture[str]) -> None:
     assert run(["calibrate", "--model", "sora"]) == 2
     assert capfd.readouterr().err == "error: --model: 'sora' is unknown; there are toyworld\n"

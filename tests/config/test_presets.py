@@ -98,9 +98,9 @@ def test_each_lever_of_a_model_is_refused_once(tmp_path: Path) -> None:
         (
             '["size", "steps", "fps"]',
             '["seconds"]',
-            "cap.trade.0 = 'seconds': must be 'size', 'steps' or 'fps'",
+            "cap.trade.0 = 'seconds': must be 'size', 'steps', 'fps', 'weights' or 'frame_cache'",
         ),
-        ('["size", "steps", "fps"]', '["size", "size"]', "each of size, steps, fps may stand there once"),
+        ('["size", "steps", "fps"]', '["size", "size"]', "weights, frame_cache may stand there once"),
         ("margin = 0.3", "margni = 0.3", "price.margni: unknown key; allowed here: margin"),
         ('name = "mine"', 'name = "yours"', "preset.name = 'yours': must be 'mine', the name of its file"),
     ],

@@ -5,8 +5,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
-from triton_device import DEVICE, pytestmark
 
+from triton_device import DEVICE, INTERPRETED
 from videosvc_kernels.fused_quantize import (
     quantize_activated,
     quantize_activated_reference,
@@ -15,6 +15,7 @@ from videosvc_kernels.fused_quantize import (
 )
 from videosvc_kernels.quantize import Int8Rows, dequantize_rows, quantize_rows
 
+pytestmark = INTERPRETED
 EPSILON = 1e-6
 sizes = st.integers(1, 70)
 types = st.sampled_from([torch.float32, torch.bfloat16])

@@ -23,8 +23,9 @@ from videosvc.config.quality import load_quality
 from videosvc.config.request import Request, resolve_plan
 from videosvc.config.settings import CHECKOUT_CONFIGS, Settings
 from videosvc.engine.picture import Picture
+from videosvc.engine.plan import Plan
 from videosvc.errors import CapTooLow, ConfigError, ModelError, UserError
-from videosvc.pricing.calibration import Calibration
+from videosvc.pricing.calibration import Calibration, calibration_path, levers_of
 from videosvc.pricing.cap import Cap
 from videosvc.pricing.goal import Goal
 from videosvc.pricing.ladder import candidates
@@ -50,14 +51,32 @@ def hardly_learnt(tmp_path: Path) -> Path:
     return tuned(tmp_path / "hardly", {"64x64": 0.0, "96x96": -0.4, "128x128": -0.45})
 
 
-def tuned(folder: Path, sizes: dict[str, float]) -> Path:
+CODED = {("native", "native"): 1.0, ("native", "int4"): 0.9, ("int8", "native"): 0.6, ("int8", "int4"): 0.5}
+
+
+@pytest.fixture
+def coded(tmp_path: Path, calibrated: Calibration, plan: Plan, settings: Settings) -> Path:
+    """A configuration whose quality preset trades weights and frame cache too, each of them cheaper and a bit worse."""
+    folder = tuned(tmp_path / "coded", {"64x64": 0.0, "96x96": 0.03, "128x128": 0.05}, tuple(CODED))
+    file = folder / "presets" / "quality.toml"
+    file.write_text(file.read_text().replace('"fps"]', '"fps", "weights", "frame_cache"]'))
+    for (weights, frame_cache), share in CODED.items():
+        of = replace(plan, weights=weights, frame_cache=frame_cache)
+        denoise = {name: share * seconds for name, seconds in calibrated.seconds["denoise"].items()}
+        fields = {"levers": levers_of(of), "seconds": {**calibrated.seconds, "denoise": denoise}}
+        calibrated.model_copy(update=fields).save(calibration_path(settings.data_dir, "cpu", calibrated.model, of))
+    return folder
+
+
+def tuned(folder: Path, sizes: dict[str, float], levers: tuple[tuple[str, str], ...] = (("native", "native"),)) -> Path:
     known_configs(folder)
     worth = {1: 0.5, 2: 0.7, 4: 0.9, 8: 0.88}
     points = [
-        {"size": size, "steps": steps, "sampler": "flow_map", "weights": "native", "frame_cache": "native",
-         "quality": value + more}
+        {"size": size, "steps": steps, "sampler": "flow_map", "weights": weights, "frame_cache": frame_cache,
+         "quality": value + more - 0.005 * number}
         for size, more in sizes.items()
         for steps, value in worth.items()
+        for number, (weights, frame_cache) in enumerate(levers)
     ]  # fmt: skip
     (folder / "quality").mkdir()
     (folder / "quality" / "toyworld.json").write_text(json.dumps({"model": "toyworld", "points": points}))
@@ -97,6 +116,32 @@ def test_size_goes_first_then_steps_then_fps_and_never_the_length(planner: Plann
     assert [*map(list, dict.fromkeys(map(tuple, seen)))][1:4] == [["size"], ["size", "steps"], ["size", "steps", "fps"]]
 
 
+def test_weights_and_frame_cache_are_traded_where_they_were_calibrated(
+    coded: Path, make_planner: Callable[..., Planner], settings: Settings
+) -> None:
+    planner = make_planner(coded)
+    whole = planner.quote(QUALITY)
+    assert (whole.plan.weights, whole.plan.frame_cache, whole.traded) == ("native", "native", ())
+    seen = set()
+    for percent in range(100, 25, -1):
+        cap = Cap(max_cost_usd=whole.price_usd * percent / 100)
+        quote = planner.quote(QUALITY, cap)
+        saved = sum((trade.saves_usd for trade in quote.traded), Decimal())
+        assert quote.price_usd + saved == pytest.approx(whole.price_usd, abs=Decimal("1e-8"))
+        named = {trade.what: trade.after for trade in quote.traded}
+        assert named.get("weights", "native") == quote.plan.weights
+        assert named.get("frame_cache", "native") == quote.plan.frame_cache
+        assert quote.quality_measured and quote.calibrated
+        assert sum(saving.saved_s for saving in quote.savings) == pytest.approx(quote.baseline_s - quote.compute_s)
+        seen.add((quote.plan.weights, quote.plan.frame_cache))
+    assert seen == set(CODED)
+    for file in (settings.data_dir / "calibration").glob("*.json"):
+        if ".native-native-" not in file.name:
+            file.unlink()
+    quote = planner.quote(QUALITY, Cap(max_cost_usd=whole.price_usd / 2))
+    assert (quote.plan.weights, quote.plan.frame_cache) == ("native", "native"), "a guess knows no difference"
+
+
 def test_an_order_of_its_own(planner: Planner, make_planner: Callable[..., Planner], tmp_path: Path) -> None:
     folder = tmp_path / "configs"
     known_configs(folder)
@@ -111,7 +156,7 @@ def test_an_order_of_its_own(planner: Planner, make_planner: Callable[..., Plann
 @SHARED
 @given(shares=st.lists(st.floats(0.02, 1.5), min_size=2, max_size=2), seconds=st.sampled_from([0.5, 2.0, 7.3]))
 @pytest.mark.parametrize("kind", ["usd", "compute"])
-@pytest.mark.parametrize("worth", ["configs", "measured", "hardly_learnt"])
+@pytest.mark.parametrize("worth", ["configs", "measured", "hardly_learnt", "coded"])
 def test_a_higher_cap_never_gives_a_worse_plan(
     calibrated: Calibration,
     make_planner: Callable[..., Planner],
@@ -133,7 +178,7 @@ def test_a_higher_cap_never_gives_a_worse_plan(
 @SHARED
 @given(share=st.floats(0.02, 1.2), seconds=st.sampled_from([0.5, 2.0, 7.3]))
 @pytest.mark.parametrize("kind", ["usd", "compute"])
-@pytest.mark.parametrize("worth", ["configs", "measured", "hardly_learnt"])
+@pytest.mark.parametrize("worth", ["configs", "measured", "hardly_learnt", "coded"])
 def test_no_allowed_plan_is_better_than_the_chosen_one(
     calibrated: Calibration,
     make_planner: Callable[..., Planner],
@@ -151,12 +196,13 @@ def test_no_allowed_plan_is_better_than_the_chosen_one(
     whole = chosen_by.quote(asked)
     cap = _cap(kind, share, whole)
     quote = _try(chosen_by, asked, cap)
-    ladder = candidates(whole.plan, entry, load_preset(folder, "quality").cap.trade)
+    others = [replace(whole.plan, weights=weights, frame_cache=cache) for weights, cache in CODED]
+    levers = [levers_of(other) for other in others] if worth == "coded" else []
+    ladder = candidates(whole.plan, entry, load_preset(folder, "quality").cap.trade, levers)
     expected, _ = qualities(ladder, load_quality(folder, entry.name))
-    fit = chosen_by.cost_model.fit(entry, whole.plan)
     fitting = []
     for candidate, quality in zip(ladder, expected, strict=True):
-        estimate = fit.estimate(candidate.plan)
+        estimate = chosen_by.cost_model.estimate(candidate.plan, entry)
         price = usd_up(whole.rate.price(estimate.bound_s))
         if not candidate.allowed:
             continue

@@ -32,7 +32,7 @@ def test_fields_are_the_contract(kind: str, quote: Quote) -> None:
     receipt = {
         "full": lambda: full_receipt(compute, quote),
         "partial": lambda: partial_receipt(compute, quote, Decimal(0)),
-        "unattended": lambda: unattended_receipt(quote.fields(), {}),
+        "unattended": lambda: unattended_receipt(quote, {}),
     }[kind]()
     named = """compute_seconds by_stage device device_usd_per_hour price_usd price_per_second_usd quoted_usd charged_usd
         energy_joules energy_source baseline_compute_seconds levers resumed wasted_compute_seconds"""
@@ -60,7 +60,7 @@ def test_what_is_on_the_house_is_told_all_the_same(quote: Quote) -> None:
 def test_without_a_workers_word_what_was_heard_is_wasted_and_nothing_more_is_known(
     quote: Quote, heard: dict[str, float]
 ) -> None:
-    receipt = unattended_receipt(json.loads(json.dumps(quote.fields())), heard | ({"device": "cpu"} if heard else {}))
+    receipt = unattended_receipt(quote, heard | ({"device": "cpu"} if heard else {}))
     assert receipt["wasted_compute_seconds"] == pytest.approx(sum(heard.values()), abs=1e-4)
     assert receipt["energy_joules"] == pytest.approx(65 * sum(heard.values()), abs=1e-3)
     assert receipt["device"] == ("cpu" if heard else None)

@@ -13,6 +13,7 @@ from videosvc_queue.context import ENDS_SOON_S, Cancelled, Context, GiveBack, Le
 from videosvc_queue.drain import Drain
 from videosvc_queue.events import EventBus
 from videosvc_queue.job import Job, NewJob, Status
+from videosvc_queue.patience import rest_s
 from videosvc_queue.runner import Handler, Outcome, run_one
 from videosvc_queue.store import Store
 from videosvc_queue.tenants import TenantLimits
@@ -171,7 +172,9 @@ def test_the_end_of_a_cancelled_job_that_is_given_back_is_told(
     assert [event.kind for event in bus.read(job.id)] == ["cancelled"]
 
 
-def test_a_job_given_back_often_may_still_raise(submit: Callable[..., Job], run: Callable[..., Job]) -> None:
+def test_a_job_given_back_often_may_still_raise(
+    submit: Callable[..., Job], run: Callable[..., Job], monkeypatch: pytest.MonkeyPatch
+) -> None:
     submit()
 
     def give_back(job: Job, context: Context) -> Outcome:
@@ -182,6 +185,7 @@ def test_a_job_given_back_often_may_still_raise(submit: Callable[..., Job], run:
 
     for _ in range(5):
         assert run(give_back).status is Status.QUEUED
+    monkeypatch.setattr("videosvc_queue.patience.FIRST_REST_S", 0.01)
     assert [run(fail).status for _ in range(3)] == [Status.QUEUED, Status.QUEUED, Status.FAILED]
 
 
@@ -243,8 +247,10 @@ def test_no_job_is_taken_during_a_drain(store: Store, bus: EventBus, submit: Cal
 
 
 def test_a_handler_that_raises_is_tried_again_then_fails(
-    store: Store, bus: EventBus, submit: Callable[..., Job], run: Callable[..., Job], caplog: pytest.LogCaptureFixture
-) -> None:
+    store: Store, bus: EventBus, submit: Callable[..., Job], run: Callable[..., Job],
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr("videosvc_queue.patience.FIRST_REST_S", 0.01)
     submit()
 
     def handler(job: Job, context: Context) -> Outcome:
@@ -257,6 +263,34 @@ def test_a_handler_that_raises_is_tried_again_then_fails(
     assert "secret path" in caplog.text
     assert [usd for _, usd in charges(store)] == [Decimal(0)]
     assert [event.kind for event in bus.read(job.id)] == ["failed"]
+
+
+@pytest.mark.parametrize("why", ["cancelled", "drain", "lost"])
+def test_the_rest_after_an_attempt_that_failed_ends_when_it_is_to(
+    store: Store, submit: Callable[..., Job], run: Callable[..., Job], monkeypatch: pytest.MonkeyPatch, why: str
+) -> None:
+    monkeypatch.setattr("videosvc_queue.patience.FIRST_REST_S", 1e6)
+    monkeypatch.setattr("videosvc_queue.patience.LONGEST_REST_S", 1e6)
+    drain = Drain(0.0)
+    submit()
+
+    def handler(job: Job, context: Context) -> Outcome:
+        match why:
+            case "cancelled":
+                store.cancel(job.id, job.tenant)
+            case "drain":
+                drain.request()
+            case "lost":
+                store.requeue(job.id, context.fence)
+        raise RuntimeError("no such luck")
+
+    job = run(handler, drain)
+    assert job.status is (Status.CANCELLED if why == "cancelled" else Status.QUEUED)
+    assert job.attempts == 1
+
+
+def test_each_rest_is_twice_as_long_up_to_half_a_minute() -> None:
+    assert [rest_s(failed) for failed in range(6)] == [2.0, 4.0, 8.0, 16.0, 30.0, 30.0]
 
 
 def test_runs_to_its_end_without_redis(

@@ -82,9 +82,7 @@ def test_what_is_held_out_is_a_combination_not_a_clip(captioned: list[tuple[Scen
 
 def test_attributes_read_back(captioned: list[tuple[Scene, str]]) -> None:
     for scene, _ in captioned:
-        read = {
-            name: values[i] for (name, values), i in zip(ATTRIBUTES.items(), attributes(scene), strict=True)
-        }
+        read = {name: values[i] for (name, values), i in zip(ATTRIBUTES.items(), attributes(scene), strict=True)}
         assert (read["background"], read["camera"]) == (scene.background, scene.camera)
         for i, thing in enumerate(scene.things, 1):
             assert (read[f"kind {i}"], read[f"colour {i}"], read[f"motion {i}"]) == (

@@ -1,12 +1,32 @@
 from __future__ import annotations
 
 import math
+import random
+from dataclasses import replace
 from functools import partial
 
 import torch
+from diffusers import AnyFlowFARTransformer3DModel
 from torch import Tensor
 
-from training.toyworld.distil import two_halves
+from training.toyworld.distil import landed, reward_loss, two_halves
+from training.toyworld.flow import Batch, Velocity
+from training.toyworld.reader import Reader
+from training.toyworld.vocabulary import KINDS
+from training.toyworld.world import Scene, Thing
+
+
+def _transformer() -> AnyFlowFARTransformer3DModel:
+    return AnyFlowFARTransformer3DModel(
+        num_attention_heads=2, attention_head_dim=24, num_layers=2, ffn_dim=64, in_channels=6, out_channels=6,
+        text_dim=16, freq_dim=32, full_chunk_limit=3, chunk_partition=(2, 2),
+    )  # fmt: skip
+
+
+def _batch(kind: str) -> Batch:
+    scene = Scene((Thing(kind, "red", "small", "still", 0.5, 0.5),), "sky")
+    covered = torch.ones(4, 1, 2, 4, 6, dtype=torch.bool)
+    return Batch(torch.randn(4, 6, 2, 4, 6), covered, None, torch.randn(4, 32, 16), [scene] * 4)
 
 
 def _exact(x: Tensor, t: Tensor, r: Tensor, rate: float) -> Tensor:
@@ -27,3 +47,31 @@ def test_halves_of_euler_steps_are_two_euler_steps() -> None:
     x = torch.ones(1, 1, 1, 1, 1)
     mean = two_halves(lambda x, t, r: x * math.log(2), x, torch.ones(1), torch.zeros(1))
     assert torch.allclose(x - mean, torch.tensor((1 - math.log(2) / 2) ** 2))
+
+
+def test_the_reward_is_for_what_was_asked() -> None:
+    """A classifier that sees stars everywhere: only captions of other things are told off, and the student learns."""
+    torch.manual_seed(0)
+    reader = Reader(6)
+    evidence = torch.full((len(KINDS) + 1,), -9.0)
+    evidence[KINDS.index("star")] = 9
+    reader.load_state_dict(
+        reader.state_dict() | {"leave.weight": torch.zeros_like(reader.leave.weight), "leave.bias": evidence}
+    )
+    stars, rings = (_batch(kind) for kind in ("star", "ring"))
+    velocity = Velocity(_transformer())
+    assert reward_loss(velocity, reader, stars, random.Random(0)) < 0.01
+    assert reward_loss(velocity, reader, rings, random.Random(0)) > 2
+    hidden = replace(rings, covered=torch.zeros_like(rings.covered))
+    assert reward_loss(velocity, reader, hidden, random.Random(0)) == 0  # nobody asks for what is out of the frame
+
+
+def test_lands_in_one_jump_or_in_two() -> None:
+    torch.manual_seed(0)
+    batch = _batch("star")
+    velocity = Velocity(_transformer())
+    for middle in (torch.ones(4), torch.tensor([0.25, 0.5, 0.75, 1.0])):
+        made = landed(velocity, batch, middle)
+        assert made.shape == batch.latents.shape and made.isfinite().all()
+        made.square().mean().backward()
+        assert any(weight.grad is not None and weight.grad.abs().sum() > 0 for weight in velocity.parameters())

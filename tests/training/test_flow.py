@@ -53,7 +53,7 @@ def test_trains_on_the_numbers_that_serve(
     count = len(TIMES)
     x, context = torch.randn(2, count, 6, 2, height, width)
     embeds = torch.randn(count, 32, 16)
-    batch = Batch(x, NOTHING, context if follows else None, embeds)
+    batch = Batch(x, NOTHING, context if follows else None, embeds, [])
     t, r = torch.tensor(TIMES).T
     trained = Velocity(transformer)(x, t, r, batch)
     for i in range(count):
@@ -71,16 +71,16 @@ def test_context_and_caption_count(transformer: AnyFlowFARTransformer3DModel) ->
     t = torch.full((1,), 0.5)
     embeds = torch.randn(1, 32, 16)
     velocity = Velocity(transformer)
-    plain = velocity(x, t, t, Batch(x, NOTHING, None, embeds))
-    assert (velocity(x, t, t, Batch(x, NOTHING, context, embeds)) - plain).abs().mean() > 1e-3
-    assert (velocity(x, t, t, Batch(x, NOTHING, None, -embeds)) - plain).abs().mean() > 1e-4
+    plain = velocity(x, t, t, Batch(x, NOTHING, None, embeds, []))
+    assert (velocity(x, t, t, Batch(x, NOTHING, context, embeds, [])) - plain).abs().mean() > 1e-3
+    assert (velocity(x, t, t, Batch(x, NOTHING, None, -embeds, [])) - plain).abs().mean() > 1e-4
 
 
 def test_the_loss_weighs_things_and_less_so_towards_noise() -> None:
     x, target = torch.zeros(2, 1, 3, 2, 4, 4)
     covered = torch.zeros(1, 1, 2, 4, 4, dtype=torch.bool)
     covered[..., 0] = True
-    batch = Batch(x, covered, None, torch.zeros(1, 32, 16))
+    batch = Batch(x, covered, None, torch.zeros(1, 32, 16), [])
     on_thing, beside = covered.expand_as(x).float(), (~covered).expand_as(x).float()
     ratios = []
     for t in (0.0, 0.5, 1.0):

@@ -42,13 +42,14 @@ EMA = 0.998
 class Batch:
     """`latents`: (B, C, 2, h, w), the chunk to learn. `context`: the chunk before it, or None. `embeds`: (B, 32, D).
 
-    `covered`: (B, 1, 2, h, w) bool, where a thing shows in `latents`.
+    `covered`: (B, 1, 2, h, w) bool, where a thing shows in `latents`. `scenes`: the clips'.
     """
 
     latents: Tensor
     covered: Tensor
     context: Tensor | None
     embeds: Tensor
+    scenes: list[Scene]
 
 
 def make_transformer(latent_channels: int, text_width: int) -> AnyFlowFARTransformer3DModel:
@@ -98,16 +99,17 @@ class Batches:
         opening = rng.random() < OPENING_SHARE
         clips, sums = self.pools[size, opening]
         indices = rng.choices(clips, cum_weights=sums, k=count)
-        embeds = embed(self.encoder, self.tokenizer, [caption(data.scenes[i], rng) for i in indices])
+        scenes = [data.scenes[i] for i in indices]
+        embeds = embed(self.encoder, self.tokenizer, [caption(scene, rng) for scene in scenes])
         if not captioned:
             embeds[torch.rand(count) < CAPTION_DROPOUT] = self.nothing
         values = data.values[indices].float().to(self.device)
         covered = data.covered[indices].to(self.device)
         if opening:
-            return Batch(values[:, :, :CHUNK], covered[:, :, :CHUNK], None, embeds)
+            return Batch(values[:, :, :CHUNK], covered[:, :, :CHUNK], None, embeds, scenes)
         context = values[:, :, :CHUNK]
         noisy = context + CONTEXT_NOISE * torch.randn_like(context)
-        return Batch(values[:, :, CHUNK:], covered[:, :, CHUNK:], noisy, embeds)
+        return Batch(values[:, :, CHUNK:], covered[:, :, CHUNK:], noisy, embeds, scenes)
 
 
 class Velocity(nn.Module):

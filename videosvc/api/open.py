@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
+from functools import partial
 from pathlib import Path
 
 from fastapi import FastAPI
@@ -70,9 +71,9 @@ def open_app(settings: Settings, folder: Path, redis_url: str) -> Iterator[FastA
         tickers = (
             dispatcher,
             Reconciler(store, celery, bus, lease_s=settings.lease_s),
-            Ticker("sweeper", Sweeper(store, artifacts).tick, SWEEP_S),
+            Ticker("sweeper", Sweeper(store, artifacts, settings.retention_s).tick, SWEEP_S),
             WebhookSender(store, describe, allow_private=settings.webhook_allow_private),
-            Ticker("tidy", store.tidy, TIDY_S),
+            Ticker("tidy", partial(store.tidy, settings.history_s), TIDY_S),
         )
         yield create_app(services, tickers)
 

@@ -143,7 +143,7 @@ def _new_job(
     key: str | None,
 ) -> NewJob:
     """`picture`: where it is kept."""
-    payload = {"quote": quote.fields(), "shown": quote.as_dict()}  # for the worker, and for every answer
+    payload = {"quote": quote.fields()}
     return NewJob(
         id=job_id,
         tenant=caller.tenant,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from videosvc.pricing.quote import Quote
 from videosvc.pricing.receipt import unattended_receipt
 from videosvc_queue.job import Ahead, Job, Status
 
@@ -12,29 +13,30 @@ POLL_MS = (200, 2000)  # what a client is told to wait between two looks, at lea
 
 def video_object(job: Job, ahead: Ahead | None = None) -> dict[str, Any]:
     """`ahead` is of a queued job; without it place and ETA are left out, as in lists."""
-    plan, quote, result = job.payload["quote"]["plan"], job.payload["shown"], job.result or {}
-    as_run = job.detail.get("plan") or quote["plan"]
+    quote, result = Quote.parse(job.payload["quote"]), job.result or {}
+    plan, shown = quote.plan, quote.as_dict()
+    as_run = job.detail.get("plan") or shown["plan"]
     return {
         "id": job.id,
         "object": "video",
-        "model": plan["model"],
+        "model": plan.model,
         "status": job.status,
         "progress": job.progress,
         "created_at": int(job.created_at),
         "completed_at": _whole(job.completed_at),
         "expires_at": _whole(job.expires_at),
-        "seconds": f"{plan['seconds']:g}",
+        "seconds": f"{plan.seconds:g}",
         "size": result.get("size") or as_run["size"],
-        "prompt": plan["prompt"],
+        "prompt": plan.prompt,
         "error": _error(job),
-        "preset": quote["preset"],
+        "preset": quote.preset,
         "tier": job.tier,
-        "seed": plan["seed"],
+        "seed": plan.seed,
         "queue_position": ahead.jobs if ahead is not None and job.status is Status.QUEUED else None,
         "eta_seconds": _rounded(eta_s(job, ahead)),
         "plan": as_run,
-        "quote": quote,
-        "receipt": _receipt(job),
+        "quote": shown,
+        "receipt": _receipt(job, quote),
         "attempts": job.attempts,
         "metadata": job.metadata,
     }
@@ -55,12 +57,12 @@ def poll_after_ms(job: Job, ahead: Ahead | None) -> int:
     return int(min(max(100 * (left or 0.0), POLL_MS[0]), POLL_MS[1]))
 
 
-def _receipt(job: Job) -> dict[str, Any] | None:
+def _receipt(job: Job, quote: Quote) -> dict[str, Any] | None:
     """As its worker wrote it, or, where none was there at the end, of what the row has: a row at its end stays so."""
     if not job.status.terminal:
         return None
     written: dict[str, Any] | None = (job.result or {}).get("receipt")
-    return written or unattended_receipt(job.payload["quote"], job.detail)
+    return written or unattended_receipt(quote, job.detail)
 
 
 def _error(job: Job) -> dict[str, str] | None:

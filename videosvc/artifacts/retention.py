@@ -1,8 +1,9 @@
-"""Clips are kept for a while only: files go first, then the row says so."""
+"""Clips are kept for a while only: files go first, then the row says so, without its tenant's words."""
 
 from __future__ import annotations
 
 import time
+from typing import Any
 
 from videosvc.artifacts.store import ArtifactStore
 from videosvc_queue.store import Store
@@ -10,14 +11,17 @@ from videosvc_queue.store import Store
 BATCH = 100  # jobs a tick
 ORPHAN_S = 24 * 3600.0  # a picture is stored moments before its job is; without one so long after, its API died between
 ORPHANS_EVERY_S = 3600.0  # it lists the whole store
+WORDS = ("prompt", "negative_prompt")  # of a plan
 
 
 class Sweeper:
     """Removes what has expired. Any number may run at once: removing twice does no harm."""
 
-    def __init__(self, store: Store, artifacts: ArtifactStore) -> None:
+    def __init__(self, store: Store, artifacts: ArtifactStore, retention_s: float) -> None:
+        """`retention_s`: after the end of a job without a clip, which has no time of its own."""
         self._store = store
         self._artifacts = artifacts
+        self._retention_s = retention_s
         self._orphans_at = 0.0
 
     def tick(self, now: float | None = None) -> int:
@@ -37,14 +41,14 @@ class Sweeper:
 
     def _remove_expired(self, now: float, failures: list[OSError]) -> int:
         removed = 0
-        for job in self._store.expired_artifacts(now, BATCH):
+        for job in self._store.expired_artifacts(now, BATCH, self._retention_s):
             try:
                 self._artifacts.delete(job.id)
             except OSError as error:
                 failures.append(error)
                 continue
             # After the files: a crash between the two leaves a row to be swept again, not a file nobody remembers.
-            self._store.mark_removed(job.id)
+            self._store.mark_removed(job.id, without_words(job.payload))
             removed += 1
         return removed
 
@@ -61,3 +65,12 @@ class Sweeper:
         except OSError as error:
             failures.append(error)
         return removed
+
+
+def without_words(payload: dict[str, Any]) -> dict[str, Any]:
+    """A job's payload without what its tenant wrote: empty where it must be a text."""
+    match payload:
+        case {"quote": {"plan": dict(plan), **quote}, **rest}:
+            blank = {name: "" for name in WORDS if plan.get(name) is not None}
+            return {**rest, "quote": {**quote, "plan": {**plan, **blank}}}
+    return {}

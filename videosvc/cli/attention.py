@@ -13,6 +13,4 @@ def attention_of(entry: ModelEntry, settings: Settings) -> str:
     if entry.attention != "auto":
         return entry.attention
     choice = load_choice(settings.data_dir / "quantized", entry.name, device_name(settings.device))
-    if choice is None:
-        return f"auto: {UNMEASURED}, until `videosvc calibrate --model {entry.name}` measures"
-    return f"auto: {choice.best}, as measured"
+    return f"auto: {UNMEASURED}, unmeasured" if choice is None else f"auto: {choice.best}, measured"

@@ -14,8 +14,10 @@ from videosvc.config.presets import load_presets
 from videosvc.config.request import Request, resolve_plan
 from videosvc.config.settings import Settings, config_dir, load_settings
 from videosvc.engine.loading import open_engine
+from videosvc.errors import ModelError
 from videosvc.pricing.calibration import calibration_path, levers_of
 from videosvc.pricing.cost_model import CostModel
+from videosvc.pricing.ladder import other_levers
 
 PROMPT = "a red circle moves left"  # in the bundled model's vocabulary; what is shown changes no cost
 
@@ -35,8 +37,19 @@ def calibrate(model: Model = None) -> None:
 
     if entry.attention == "auto":
         _choose_attention(entry, settings)
-    for levers, plan in {levers_of(plan): plan for plan in plans}.items():
-        engine = open_engine(entry, settings.device, plan.loading, settings.data_dir / "quantized")
+    traded = [
+        other
+        for preset, plan in zip(presets, plans, strict=True)
+        for other in other_levers(plan, entry, preset.cap.trade)
+    ]
+    for levers, plan in {levers_of(plan): plan for plan in (*traded, *plans)}.items():
+        try:
+            engine = open_engine(entry, settings.device, plan.loading, settings.data_dir / "quantized")
+        except ModelError as refusal:
+            if plan in plans:
+                raise
+            typer.echo(f"{levers} will not be traded for: {refusal.message}", err=True)
+            continue
         with progress_bar() as bar:
             task = bar.add_task(f"{entry.name} {levers}", total=1.0)
             calibration = measure(engine, entry, plan, partial(_show, bar, task))

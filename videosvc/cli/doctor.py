@@ -94,7 +94,9 @@ def _bundled_models() -> str:
 
 def _attention() -> str:
     settings = load_settings(config_dir())
-    return ", ".join(f"{entry.name} {attention_of(entry, settings)}" for entry in load_models(config_dir()).values())
+    found = {entry.name: attention_of(entry, settings) for entry in load_models(config_dir()).values()}
+    line = "; ".join(f"{name} {attention}" for name, attention in found.items())
+    return f"{line}: `videosvc calibrate` measures" if "unmeasured" in line else line
 
 
 def _redis() -> str:

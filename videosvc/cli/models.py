@@ -26,7 +26,9 @@ app = typer.Typer(help="Models: list, check a checkpoint.")
 def list_models() -> None:
     """List the models."""
     settings = load_settings(config_dir())
-    table = Table("name", "family", "sizes", "fps", "max seconds", "attention", "path", box=None, pad_edge=False)
+    table = Table("name", "family", "sizes", "fps", "max seconds", box=None, pad_edge=False)
+    table.add_column("attention", no_wrap=True)
+    table.add_column("path")
     for entry in load_models(config_dir()).values():
         numbers = (f"{entry.fps}", f"{entry.max_seconds:g}")
         attention = attention_of(entry, settings)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import reprlib
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
@@ -16,7 +16,7 @@ from videosvc.errors import ConfigError, PresetError, UnknownPreset
 from videosvc.families.checks import tiny_decoder_refusal
 
 SamplerName = Literal["flow_map", "draft", "euler", "unipc", "consistency"]
-Tradable = Literal["size", "steps", "fps"]
+Tradable = Literal["size", "steps", "fps", "weights", "frame_cache"]
 
 
 def _size(text: str) -> str:
@@ -26,7 +26,7 @@ def _size(text: str) -> str:
 
 def _each_once(names: tuple[Tradable, ...]) -> tuple[Tradable, ...]:
     if len(set(names)) < len(names):
-        raise ValueError("each of size, steps, fps may stand there once")
+        raise ValueError(f"each of {', '.join(get_args(Tradable))} may stand there once")
     return names
 
 

@@ -93,7 +93,12 @@ class Settings(BaseSettings):
     )
     max_body_bytes: int = Field(16 * 2**20, ge=1024, description="larger request bodies are refused")
 
-    retention_s: float = Field(86400.0, gt=0, description="how long a clip is kept after its job's end")
+    retention_s: float = Field(
+        86400.0, gt=0, description="how long a clip, and what its tenant wrote, is kept after its job's end"
+    )
+    history_s: float = Field(
+        400 * 86400.0, ge=86400, description="how long a job's row and receipt are kept after its clip was removed"
+    )
     lease_s: float = Field(30.0, ge=1, description="a job whose worker is silent for so long is given to another")
     drain_s: float = Field(10.0, ge=0, description="how long a stopped worker may finish its job before giving it back")
     webhook_allow_private: bool = Field(False, description="let webhooks go to private addresses")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from videosvc.engine.costs import ChunkCosts, RunCosts
 from videosvc.pricing.features import Features, RunFeatures
-from videosvc.pricing.shape import ModelShape
+from videosvc.pricing.shape import STORED_BYTES, ModelShape
 
 # For devices nobody measured: about half of what a slow one of the kind does on small models, so that a first quote
 # errs on the side of who must keep it. One calibration, or a few receipts, replace the guess.
@@ -18,6 +19,7 @@ GPU_LAYER_S = 0.001
 TEXT_TOKENS = 512  # what a text encoder reads at most
 FIXED_S = 0.02  # anything else, once
 MEGAPIXEL_S = 0.5  # through the video encoder
+COPY_BYTES_S = 5e9  # between a CPU's memory and a GPU's, where it is not pinned
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +61,10 @@ class Coefficients:
         )
 
 
-def guess(shape: ModelShape, device_name: str, decode: str) -> Coefficients:
+def guess(shape: ModelShape, device_name: str, decode: str, offload: Collection[str] = ()) -> Coefficients:
     """A careful guess from the model's weights.
 
-    `device_name` only tells a CPU, which is this one, from a GPU; `decode`: the lever.
+    `device_name` only tells a CPU, which is this one, from a GPU; `decode`: the lever; `offload`: see ModelEntry.
     """
     on_cpu = device_name.startswith("cpu")
     flops = CORE_FLOPS * (os.cpu_count() or 1) if on_cpu else GPU_FLOPS
@@ -70,14 +72,17 @@ def guess(shape: ModelShape, device_name: str, decode: str) -> Coefficients:
     # A convolution's weights work on a grid between the latents' and the pixels'; most are near the latents'.
     weights = 2 * shape.tiny_decoder_weights if decode == "tiny" else shape.vae_weights  # of which half encode
     per_pixel = 2 * weights / shape.spec.spatial**2
+    # There and back: all of the text encoder, and of the autoencoder the half that decodes.
+    copied = {"text_encoder": shape.text_weights, "vae": 0 if decode == "tiny" else shape.vae_weights // 2}
+    moves_s = {part: 2 * STORED_BYTES * copied[part] / COPY_BYTES_S if part in offload else 0.0 for part in copied}
     return Coefficients(
-        text=(FIXED_S + 2 * shape.text_weights * TEXT_TOKENS / flops,),
+        text=(FIXED_S + 2 * shape.text_weights * TEXT_TOKENS / flops + moves_s["text_encoder"],),
         denoise=(
             layer_s * shape.layers,
             2e3 * shape.transformer_weights / flops,
             4e6 * shape.layers * shape.width / flops,
         ),
-        decode=(FIXED_S, 1e6 * per_pixel / flops),
+        decode=(FIXED_S + moves_s["vae"], 1e6 * per_pixel / flops),
         mux=(FIXED_S / 10, MEGAPIXEL_S / 10),
         finish=(FIXED_S, MEGAPIXEL_S),
     )

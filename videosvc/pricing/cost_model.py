@@ -87,7 +87,7 @@ class CostModel:
         log = load_speed_log(_log_path(path), fingerprint)
         slowness = log.slowness(time.time())
         if calibration is None:
-            guessed = guess(shape, self.device_name, plan.decode)
+            guessed = guess(shape, self.device_name, plan.decode, entry.offload)
             return Fit(shape, guessed, slowness, GUESSED_SPREAD, GUESSED_COLD_S, False)
         spread = log.spread(calibration.residuals)
         return Fit(shape, calibration.coefficients, slowness, spread, calibration.cold_s, True, calibration.batch)

@@ -1,17 +1,20 @@
-"""The plans that may stand in for the one asked for: smaller, of fewer steps, of fewer frames; never shorter."""
+"""The plans that may stand in for the one asked for: smaller, of fewer steps, of fewer frames, with other weights or
+another frame cache; never shorter."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import product
 from types import MappingProxyType
-from typing import Any
+from typing import Any, get_args
 
+from videosvc.config.levers import AVAILABLE
 from videosvc.config.models import ModelEntry
 from videosvc.config.presets import Tradable
 from videosvc.config.size import Size
 from videosvc.engine.plan import Plan
+from videosvc.pricing.calibration import levers_of
 
 STEPS = (150, 100, 75, 50, 40, 30, 25, 20, 16, 12, 10, 8, 6, 4, 3, 2, 1)
 # Below these a sampler's clip is not worth its price, however low that is (docs/architecture.md).
@@ -19,7 +22,8 @@ FEWEST_STEPS: Mapping[str, int] = MappingProxyType(
     {"flow_map": 1, "draft": 2, "consistency": 1, "unipc": 10, "euler": 20}
 )
 FEWEST_FPS = 4
-TRADABLE: tuple[Tradable, ...] = ("size", "steps", "fps")
+TRADABLE: tuple[Tradable, ...] = get_args(Tradable)
+LEVERS: tuple[Tradable, ...] = ("weights", "frame_cache")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,22 +41,44 @@ class _Rung:
     allowed: bool
 
 
-def candidates(asked: Plan, entry: ModelEntry, trade: tuple[Tradable, ...]) -> tuple[Candidate, ...]:
-    """The best first, `asked` among them. Downward they differ only in what `trade` names, traded in that order."""
+def candidates(
+    asked: Plan, entry: ModelEntry, trade: tuple[Tradable, ...], levers: Collection[str] = ()
+) -> tuple[Candidate, ...]:
+    """The best first, `asked` among them. Downward they differ only in what `trade` names, traded in that order.
+
+    `levers`: sets of them (`levers_of`) that may be had beside those of `asked`; of two together each alone as well.
+    """
+    levers = {levers_of(asked), *levers}
     rungs = {"size": _sizes(asked, entry), "steps": _steps(asked), "fps": _fps(asked)}
+    for lever in LEVERS:
+        alone: list[dict[str, Any]] = [{lever: value} for value in _values(asked, entry, lever)]
+        rungs[lever] = [_Rung(fields, True) for fields in alone if levers_of(replace(asked, **fields)) in levers]
     first_to_last = (*trade, *(what for what in TRADABLE if what not in trade))
     open_rungs = [
         [rung for rung in rungs[what] if what in trade or not rung.allowed or _is(asked, rung)]
         for what in reversed(first_to_last)
     ]
+    places = [
+        (replace(asked, **{field: value for rung in place for field, value in rung.values.items()}), place)
+        for place in product(*open_rungs)
+    ]
+    priced = [(plan, place) for plan, place in places if levers_of(plan) in levers]
     return tuple(
-        Candidate(
-            plan=replace(asked, **{field: value for rung in place for field, value in rung.values.items()}),
-            rank=rank,
-            allowed=all(rung.allowed for rung in place),
-        )
-        for rank, place in enumerate(product(*open_rungs))
+        Candidate(plan, rank, allowed=all(rung.allowed for rung in place)) for rank, (plan, place) in enumerate(priced)
     )
+
+
+def other_levers(asked: Plan, entry: ModelEntry, trade: tuple[Tradable, ...]) -> list[Plan]:
+    """`asked` with each other set of levers that `trade` allows, the ones that differ in one lever first."""
+    values = [_values(asked, entry, lever) if lever in trade else (getattr(asked, lever),) for lever in LEVERS]
+    plans = [replace(asked, **dict(zip(LEVERS, pair, strict=True))) for pair in product(*values)][1:]
+    return sorted(plans, key=lambda plan: sum(getattr(plan, lever) != getattr(asked, lever) for lever in LEVERS))
+
+
+def _values(asked: Plan, entry: ModelEntry, lever: Tradable) -> tuple[str, ...]:
+    """That of `asked`, and those after it in the family's list, which goes from the most exact on."""
+    values = AVAILABLE[entry.family][lever]
+    return values[values.index(getattr(asked, lever)) :]
 
 
 def _is(plan: Plan, rung: _Rung) -> bool:

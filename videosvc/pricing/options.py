@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Protocol, TypeVar
@@ -12,6 +12,7 @@ from videosvc.config.presets import Preset
 from videosvc.config.quality import QualityTable
 from videosvc.engine.costs import RunCosts
 from videosvc.engine.plan import Plan
+from videosvc.pricing.calibration import levers_of
 from videosvc.pricing.cost_model import Fit
 from videosvc.pricing.ladder import candidates
 from videosvc.pricing.money import usd_up
@@ -39,6 +40,7 @@ class Option:
     plan: Plan
     costs: RunCosts
     compute_s: float  # expected
+    bound_s: float  # 95 of 100 such jobs take no more
     price_usd: Decimal  # of the bound
     quality: float  # from 0 to 1
     allowed: bool  # may stand in for what was asked; False: an offer above it
@@ -53,38 +55,45 @@ class Option:
 class Pricer:
     """Prices plans on one device, as it is now, at one rate."""
 
-    fit: Fit
+    fits: Mapping[str, Fit]  # by set of levers
     rate: Rate
     cold: bool
 
-    def costs(self, plan: Plan) -> RunCosts:
-        return self.fit.costs(plan, self.cold)
+    def fit(self, plan: Plan) -> Fit:
+        return self.fits[levers_of(plan)]
 
-    def price(self, compute_s: float) -> Decimal:
-        """USD for the bound of so much expected compute."""
-        return usd_up(self.rate.price(self.fit.spread * compute_s))
+    def costs(self, plan: Plan) -> RunCosts:
+        return self.fit(plan).costs(plan, self.cold)
+
+    def price(self, bound_s: float) -> Decimal:
+        return usd_up(self.rate.price(bound_s))
 
     def price_of(self, plan: Plan) -> Decimal:
-        return self.price(self.costs(plan).total_s(plan.most_steps))
+        return self.price(self.fit(plan).spread * self.costs(plan).total_s(plan.most_steps))
 
 
 def price_options(
     asked: Plan, entry: ModelEntry, preset: Preset, table: QualityTable | None, pricer: Pricer
 ) -> tuple[tuple[Option, ...], bool]:
     """All that may stand in for `asked`, itself and what lies above it; and whether qualities were measured."""
-    found = candidates(asked, entry, preset.cap.trade)
+    found = candidates(asked, entry, preset.cap.trade, pricer.fits)
+    if table is not None and len(pricer.fits) > 1:
+        unknown = {levers_of(candidate.plan) for candidate in found if table.quality(candidate.plan) is None}
+        found = candidates(asked, entry, preset.cap.trade, pricer.fits.keys() - unknown)
     quality, measured = qualities(found, table)
-    known: dict[tuple[int, int, int], tuple[RunCosts, float, float]] = {}  # the same for any number of steps
+    # The same for any number of steps.
+    known: dict[tuple[int, int, int, str], tuple[RunCosts, float, float, float]] = {}
     options = []
     for candidate, expected in zip(found, quality, strict=True):
         plan = candidate.plan
-        key = (plan.width, plan.height, plan.fps)
+        key = (plan.width, plan.height, plan.fps, levers_of(plan))
         if key not in known:
             costs = pricer.costs(plan)
-            known[key] = costs, costs.total_s(0), sum(chunk.step_s for chunk in costs.chunks)
-        costs, fixed_s, step_s = known[key]
+            known[key] = costs, costs.total_s(0), sum(chunk.step_s for chunk in costs.chunks), pricer.fit(plan).spread
+        costs, fixed_s, step_s, spread = known[key]
         compute_s = fixed_s + plan.most_steps * step_s
-        options.append(Option(plan, costs, compute_s, pricer.price(compute_s), expected, candidate.allowed))
+        bound_s = spread * compute_s
+        options.append(Option(plan, costs, compute_s, bound_s, pricer.price(bound_s), expected, candidate.allowed))
     return tuple(options), measured
 
 

@@ -17,9 +17,11 @@ from videosvc.config.request import Request, Resolved, resolve_plan
 from videosvc.config.settings import Settings
 from videosvc.engine.plan import Plan
 from videosvc.errors import CapTooLow, ConfigError, ModelError, PresetError, UserError
+from videosvc.pricing.calibration import levers_of
 from videosvc.pricing.cap import Cap, OnCap
-from videosvc.pricing.cost_model import CostModel
+from videosvc.pricing.cost_model import CostModel, Fit
 from videosvc.pricing.goal import Goal
+from videosvc.pricing.ladder import LEVERS, other_levers
 from videosvc.pricing.limits import Limits
 from videosvc.pricing.money import usd
 from videosvc.pricing.options import Option, Pricer, frontier, price_options
@@ -92,16 +94,17 @@ class Planner:
             why = f"its first chunk has {fit.shape.spec.first_chunk} latents, and a picture makes one"
             message = f"input_reference: model {entry.name!r} cannot start from a picture: {why}"
             raise ModelError(message, param="input_reference")
-        pricer = Pricer(fit, rate, self._cold)
+        pricer = Pricer(self._fits(resolved, fit), rate, self._cold)
         table = self._table(entry, fit.shape.model_hash)
         options, measured = price_options(asked, entry, preset, table, pricer)
         limits = Limits.of(cap, preset, asked.seconds, fit.calibrated)
         waiting_s = wait_s(entry.name)
-        within = _in_time(options, goal, waiting_s, fit.spread)
+        within = _in_time(options, goal, waiting_s)
         if goal.min_quality is None:
             chosen = _choose(within, asked, limits, cap)
         else:
             chosen = _cheapest(within, asked, limits, cap.on_cap, goal.min_quality, measured)
+        fit = pricer.fit(chosen.plan)
         baseline_s, savings = savings_of(asked, chosen.plan, entry, self._folder, self.cost_model, fit, self._cold)
         return Quote(
             id=Quote.new_id(),
@@ -111,7 +114,7 @@ class Planner:
             rate=rate,
             price_usd=chosen.price_usd,
             compute_s=chosen.compute_s,
-            bound_s=fit.spread * chosen.compute_s,
+            bound_s=chosen.bound_s,
             eta_s=waiting_s + chosen.compute_s,
             max_compute_s=limits.compute_s,
             quality=chosen.quality,
@@ -122,6 +125,22 @@ class Planner:
             traded=_trades(asked, chosen.plan, preset.cap.trade, pricer),
             alternatives=_alternatives(options, chosen),
         )
+
+    def _fits(self, resolved: Resolved, fit: Fit) -> dict[str, Fit]:
+        """By set of levers: that asked for, of this `fit`, and those that may be traded for and were calibrated.
+
+        A guess does not tell one set from another. Two levers are traded for only if each alone was calibrated too, as
+        a quote says what each of them saves.
+        """
+        asked, entry, trade = resolved.plan, resolved.entry, resolved.preset.cap.trade
+        fits = {levers_of(asked): fit}
+        for plan in other_levers(asked, entry, trade) if fit.calibrated else ():
+            alone = (replace(asked, **{lever: getattr(plan, lever)}) for lever in LEVERS)
+            if all(step == plan or levers_of(step) in fits for step in alone):
+                other = self.cost_model.fit(entry, plan)
+                if other.calibrated:  # the device is no quicker for it than jobs of the asked set just found it
+                    fits[levers_of(plan)] = replace(other, slowness=max(fit.slowness, other.slowness))
+        return fits
 
     def _table(self, entry: ModelEntry, model_hash: str) -> QualityTable | None:
         """None if the model was not measured, or, which is logged once, other weights of it were."""
@@ -200,13 +219,13 @@ def _allowed(options: Sequence[Option], asked: Plan, on_cap: OnCap) -> list[Opti
     return [option for option in options if option.allowed]
 
 
-def _in_time(options: Sequence[Option], goal: Goal, waiting_s: float, spread: float) -> Sequence[Option]:
+def _in_time(options: Sequence[Option], goal: Goal, waiting_s: float) -> Sequence[Option]:
     """Those that are done by the deadline even if they take their bound. Raises UserError (deadline_seconds)."""
     if goal.deadline_s is None:
         return options
-    within = [option for option in options if waiting_s + spread * option.compute_s <= goal.deadline_s]
+    within = [option for option in options if waiting_s + option.bound_s <= goal.deadline_s]
     if not any(option.allowed for option in within):
-        soonest_s = waiting_s + spread * min(option.compute_s for option in options if option.allowed)
+        soonest_s = waiting_s + min(option.bound_s for option in options if option.allowed)
         message = f"deadline_seconds: {goal.deadline_s:g} is too soon; the quickest plan may take {soonest_s:.3g} s"
         raise UserError(message, param="deadline_seconds")
     return within
@@ -232,9 +251,10 @@ def _trades(asked: Plan, chosen: Plan, order: tuple[Tradable, ...], pricer: Pric
     return tuple(trades)
 
 
-def _alternatives(options: tuple[Option, ...], chosen: Option) -> tuple[Alternative, ...]:
-    """The frontier's points nearest to the chosen one, cheaper and better ones."""
-    others = [option for option in frontier(options) if option.plan != chosen.plan]
+def _alternatives(options: Sequence[Option], chosen: Option) -> tuple[Alternative, ...]:
+    """The frontier's points nearest to the chosen one, cheaper and better ones, with its levers."""
+    alike = [option for option in options if levers_of(option.plan) == levers_of(chosen.plan)]
+    others = [option for option in frontier(alike) if option.plan != chosen.plan]
     cheaper = [option for option in others if option.price_usd <= chosen.price_usd]
     better = [option for option in others if option.price_usd > chosen.price_usd]
     half = MOST_ALTERNATIVES // 2

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from decimal import Decimal
 from typing import Any
 
@@ -19,7 +19,7 @@ LIFETIME_S = 600.0  # seconds that a quote binds
 class Trade:
     """One thing given up for the cap."""
 
-    what: str  # size, steps or fps
+    what: str  # size, steps, fps, weights or frame_cache
     before: str | int
     after: str | int
     saves_usd: Decimal
@@ -123,7 +123,7 @@ class Quote:
     def fields(self) -> dict[str, Any]:
         """Everything in it, for JSON in a job's payload; money as text. `parse` makes the same quote of it."""
         return {
-            **asdict(self),
+            **{field.name: getattr(self, field.name) for field in fields(self)},  # asdict would copy all below as well
             "plan": self.plan.fields(),
             "rate": self.rate.fields(),
             "price_usd": str(self.price_usd),

@@ -10,7 +10,6 @@ from videosvc.pricing.energy import Energy, rated_energy
 from videosvc.pricing.features import STAGE
 from videosvc.pricing.money import usd
 from videosvc.pricing.quote import Quote, charge
-from videosvc.pricing.rate import Rate
 
 if TYPE_CHECKING:
     from videosvc.engine.meter import ComputeReceipt
@@ -42,46 +41,39 @@ def partial_receipt(
     compute: ComputeReceipt, quote: Quote, charged: Decimal, energy: Energy | None = None, wasted_s: float = 0.0
 ) -> dict[str, Any]:
     """Of a job that its worker ended before the clip was whole: no lever saved anything. Else as `full_receipt`."""
-    wasted_s += compute.wasted_s
-    energy = energy or rated_energy(quote.rate.watts, compute.compute_seconds + wasted_s)
+    return _receipt(compute.as_dict(), compute.compute_seconds, quote, charged, energy, compute.wasted_s + wasted_s)
+
+
+def unattended_receipt(quote: Quote, heard: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a job that ended, free, without a worker's word: cancelled as it waited, or all its workers lost.
+
+    `heard`: what its last worker had said: `device`, and seconds that came to nothing, of the last attempt (`spent_s`)
+    and of those before (`lost_s`). Nothing heard is nothing measured: 0, and no device.
+    """
+    nothing = {
+        "compute_seconds": 0.0,
+        "by_stage": dict.fromkeys(STAGE.values(), 0.0),
+        "device": heard.get("device"),
+        "resumed": False,
+    }
+    return _receipt(nothing, 0.0, quote, Decimal(0), None, heard.get("spent_s", 0.0) + heard.get("lost_s", 0.0))
+
+
+def _receipt(
+    spent: Mapping[str, Any], compute_s: float, quote: Quote, charged: Decimal, energy: Energy | None, wasted_s: float
+) -> dict[str, Any]:
+    """`spent`: seconds by stage, and where; `compute_s`: the same, not rounded."""
+    energy = energy or rated_energy(quote.rate.watts, compute_s + wasted_s)
     return {
-        **compute.as_dict(),
+        **spent,
         "device_usd_per_hour": float(quote.rate.usd_per_hour),
-        "price_usd": float(usd(quote.rate.price(compute.compute_seconds))),
+        "price_usd": float(usd(quote.rate.price(compute_s))),
         "price_per_second_usd": float(usd(charged / Decimal(repr(quote.plan.seconds)))),
         "quoted_usd": float(quote.price_usd),
         "charged_usd": float(charged),
         "energy_joules": round(energy.joules, 3),
         "energy_source": energy.source,
         "baseline_compute_seconds": round(quote.baseline_s, 4),
-        "levers": [],
-        "wasted_compute_seconds": round(wasted_s, 4),
-    }
-
-
-def unattended_receipt(quote: Mapping[str, Any], heard: Mapping[str, Any]) -> dict[str, Any]:
-    """Of a job that ended, free, without a worker's word: cancelled as it waited, or all its workers lost.
-
-    `quote`: its `Quote.fields`; read field by field, so that a quote of an earlier version does. `heard`: what its last
-    worker had said: `device`, and seconds that came to nothing, of the last attempt (`spent_s`) and of those before
-    (`lost_s`). Nothing heard is nothing measured: 0, and no device.
-    """
-    rate = Rate.parse(quote["rate"])
-    wasted_s = heard.get("spent_s", 0.0) + heard.get("lost_s", 0.0)
-    energy = rated_energy(rate.watts, wasted_s)
-    return {
-        "compute_seconds": 0.0,
-        "by_stage": dict.fromkeys(STAGE.values(), 0.0),
-        "device": heard.get("device"),
-        "resumed": False,
-        "device_usd_per_hour": float(rate.usd_per_hour),
-        "price_usd": 0.0,
-        "price_per_second_usd": 0.0,
-        "quoted_usd": float(quote["price_usd"]),
-        "charged_usd": 0.0,
-        "energy_joules": round(energy.joules, 3),
-        "energy_source": energy.source,
-        "baseline_compute_seconds": round(quote["baseline_s"], 4),
         "levers": [],
         "wasted_compute_seconds": round(wasted_s, 4),
     }
