@@ -36,7 +36,8 @@ def milliseconds(way: Way) -> float:
     way()
     end.record()
     end.synchronize()
-    return start.elapsed_time(end)
+    taken: float = start.elapsed_time(end)
+    return taken
 
 
 @torch.inference_mode()

@@ -77,13 +77,16 @@ def int8_gemm(
     columns = weight.codes.shape[0]
     output = torch.empty((batch, rows, columns), dtype=dtype, device=x.codes.device)
     _multiply[(triton.cdiv(rows, BLOCK_ROWS) * triton.cdiv(columns, BLOCK_COLUMNS), batch)](
-        x.codes.contiguous(), x.scale.contiguous(), weight.codes.contiguous(), weight.scale, bias,
-        None if gate is None else gate.contiguous(), None if residual is None else residual.contiguous(), output,
+        *map(_packed, (x.codes, x.scale, weight.codes, weight.scale, bias, gate, residual)), output,
         rows, columns, inner,
         block_rows=BLOCK_ROWS, block_columns=BLOCK_COLUMNS, block_inner=BLOCK_INNER, group=GROUP,
         num_stages=STAGES, num_warps=WARPS,
     )  # fmt: skip
     return output
+
+
+def _packed(x: Tensor | None) -> Tensor | None:
+    return None if x is None else x.contiguous()
 
 
 def int8_gemm_reference(

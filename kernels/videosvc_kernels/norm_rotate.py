@@ -53,7 +53,7 @@ def norm_rotate(x: Tensor, weight: Tensor, epsilon: float, heads: int, rotation:
     half = length // heads // 2
     cos, sin = (None, None) if rotation is None else (rotation.cos.contiguous(), rotation.sin.contiguous())
     _norm_rotate[(batch * tokens,)](
-        x.contiguous(), weight, cos, sin, output,
+        x.contiguous(), weight.contiguous(), cos, sin, output,
         tokens, tokens * half if cos is not None and cos.ndim == 4 else 0, epsilon,
         heads=heads, half=half, block=triton.next_power_of_2(heads * half), num_warps=WARPS,
     )  # fmt: skip

@@ -81,10 +81,9 @@ class Database:
             with self._writer, self._engine.connect() as sql, sql.execution_options(**options).begin():
                 yield sql
         else:
-            with self._engine.connect() as sql:
+            with self._engine.begin() as sql:
                 postgres.begin(sql, lock, durable, patient)
                 yield sql
-                sql.commit()
 
     @contextmanager
     def _write_one(self) -> Iterator[Connection]:

@@ -40,7 +40,7 @@ def open_postgres(url: URL, **options: Any) -> Engine:
 
 
 def begin(sql: Connection, lock: str | None, durable: bool, patient: bool) -> None:
-    """A transaction, until `sql.commit()` or the end of the connection's use; fields as of `Database._write`."""
+    """What the driver leaves to us: SQLAlchemy ends it, as its own. Fields as of `Database._write`."""
     words = ["BEGIN"]
     if durable:
         words.append("SET LOCAL synchronous_commit TO DEFAULT")

@@ -40,11 +40,11 @@ class Retention(Database):
         with self._read() as sql:
             return [to_job(row) for row in sql.execute(expired)]
 
-    def mark_removed(self, job_id: str, payload: dict[str, Any] | None = None) -> None:
-        """Its artifacts are gone, and so are what its tenant wrote to it, and its payload but for `payload`."""
-        gone = update(jobs).where(jobs.c.id == job_id).values(removed_at=self._clock(), metadata={}, webhook_url=None)
+    def mark_removed(self, job_id: str, payload: dict[str, Any]) -> None:
+        """Its artifacts are gone, and with them what its tenant wrote to it, and its payload but for `payload`."""
+        left = {"removed_at": self._clock(), "payload": payload, "metadata": {}, "webhook_url": None}
         with self._write() as sql:
-            sql.execute(gone if payload is None else gone.values(payload=payload))
+            sql.execute(update(jobs).where(jobs.c.id == job_id).values(left))
 
     def without_job(self, ids: Collection[str]) -> set[str]:
         """Those of `ids` that are no job's, not even a deleted one's."""

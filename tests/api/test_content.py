@@ -8,6 +8,7 @@ import pytest
 from fsspec.implementations.local import LocalFileSystem
 
 from api_service import FILES, Api
+from videosvc.artifacts.retention import Sweeper
 
 
 @pytest.fixture
@@ -106,8 +107,7 @@ def test_after_its_time_it_is_gone(api: Api, tmp_path: Path) -> None:
     with api.client() as client:
         expired = client.get(f"/v1/videos/{video_id}/content")
         assert (expired.status_code, expired.json()["error"]["code"]) == (404, "content_expired")
-        api.services.artifacts.delete(video_id)
-        api.services.store.mark_removed(video_id)
+        Sweeper(api.services.store, api.services.artifacts, 86400.0).tick()
         removed = client.get(f"/v1/videos/{video_id}/content")
         assert (removed.status_code, removed.json()["error"]["code"]) == (404, "content_expired")
         assert client.get(f"/v1/videos/{video_id}").json()["status"] == "completed"

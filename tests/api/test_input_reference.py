@@ -105,7 +105,7 @@ def test_it_goes_with_its_job(api: Api, tmp_path: Path, ends: str) -> None:
     assert len(kept(api)) == 1
     # One that has a clip at once, one that has none an hour later.
     now = None if ends == "completed" else time.time() + LEFT_BEHIND_S
-    assert Sweeper(api.services.store, api.services.artifacts).tick(now) == 1
+    assert Sweeper(api.services.store, api.services.artifacts, LEFT_BEHIND_S).tick(now) == 1
     assert kept(api) == []
 
 

@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from bench.kernel_ways import Shapes, ways
 from bench.kernels import main
 from triton_device import DEVICE, INTERPRETED
 
@@ -13,6 +12,8 @@ pytestmark = INTERPRETED
 
 
 def test_all_ways_come_to_the_same() -> None:
+    from bench.kernel_ways import Shapes, ways  # which are nothing without Triton
+
     shapes = Shapes(frames=3, height=2, width=3, channels=48, hidden=80, heads=2, chunk_frames=1)
     compared = ways(shapes, DEVICE, torch.float32)
     assert len(compared) == 7

@@ -26,6 +26,5 @@ def test_every_kernel_compiles(capability: int, tmp_path: Path) -> None:
     assert kernels.keys() == {"_modulate", "_activate", "_norm_rotate", "_multiply", "_attend"}
     assert all(kernel["shared_bytes"] <= SHARED_BYTES for kernel in kernels.values())
     assert kernels["_multiply"]["int8_products"]
-    if capability == 90:
-        spilt = {name for name, kernel in kernels.items() if kernel["stack_bytes"]}
-        assert spilt <= {"_attend"}  # 48 bytes
+    spilt = {name for name, kernel in kernels.items() if kernel["stack_bytes"]}
+    assert spilt <= {"_attend"}  # 48 bytes at 9.0, 784 at 8.0

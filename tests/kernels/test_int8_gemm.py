@@ -61,6 +61,14 @@ def test_long_sums_are_exact(inner: int) -> None:
     assert torch.equal(int8_gemm(x, weight, None, torch.float32), expected)
 
 
+def test_reads_views() -> None:
+    x, weight = rows(10, 1, 5, 40), rows(11, 6, 20)
+    x, weight = Int8Rows(x.codes[..., ::2], x.scale), Int8Rows(weight.codes, torch.stack(2 * [weight.scale], 1)[:, 0])
+    bias, gate, residual = random(12, 6, 4)[:, 1], random(13, 6, 1).t(), random(14, 1, 6, 5).transpose(1, 2)
+    found = int8_gemm(x, weight, bias, torch.float32, residual, gate).double()
+    torch.testing.assert_close(found, int8_gemm_reference(x, weight, bias, residual, gate), rtol=1e-6, atol=1e-6)
+
+
 def test_nan_shows_in_its_row_and_there_only() -> None:
     x, weight = rows(5, 1, 9, 33), rows(6, 17, 33)
     x.scale[0, 4] = float("nan")

@@ -135,6 +135,12 @@ def test_weights_and_frame_cache_are_traded_where_they_were_calibrated(
         assert sum(saving.saved_s for saving in quote.savings) == pytest.approx(quote.baseline_s - quote.compute_s)
         seen.add((quote.plan.weights, quote.plan.frame_cache))
     assert seen == set(CODED)
+    table = coded / "quality" / "toyworld.json"
+    points = json.loads(table.read_text())["points"]
+    known = [point for point in points if point["weights"] == "native"]
+    table.write_text(json.dumps({"model": "toyworld", "points": known}))
+    quote = planner.quote(QUALITY, Cap(max_cost_usd=whole.price_usd * 4 / 10))
+    assert quote.plan.weights == "native" and quote.quality_measured, "what nobody measured does not stand in"
     for file in (settings.data_dir / "calibration").glob("*.json"):
         if ".native-native-" not in file.name:
             file.unlink()

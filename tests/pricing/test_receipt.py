@@ -97,6 +97,17 @@ def test_what_sharing_forwards_saved_is_a_lever(quote: Quote) -> None:
     assert levers[-1] == {"name": "batch", "saved_compute_seconds": 0.25}
 
 
+@pytest.mark.parametrize(("share", "batch_saved_s"), [(1.0, 0.0), (0.8, 0.0), (3.0, 0.0), (0.6, 0.2)])
+def test_savings_lead_from_the_reference_to_what_was_taken(quote: Quote, share: float, batch_saved_s: float) -> None:
+    """However fast the device was: on a slow one they would else not go with the seconds beside them."""
+    compute = replace(_receipt(quote, share), shared_s={2: 0.5} if batch_saved_s else {})
+    receipt = full_receipt(compute, quote, batch_saved_s=batch_saved_s)
+    saved_s = sum(lever["saved_compute_seconds"] for lever in receipt["levers"])
+    assert receipt["levers"] != []
+    assert receipt["baseline_compute_seconds"] - saved_s == pytest.approx(receipt["compute_seconds"], abs=1e-3)
+    assert quote.baseline_s > quote.compute_s and receipt["baseline_compute_seconds"] > receipt["compute_seconds"]
+
+
 def test_energy_is_measured_or_rated(quote: Quote) -> None:
     rated = full_receipt(_receipt(quote, 1.0), quote)
     assert rated["energy_source"] == "rated_watts"

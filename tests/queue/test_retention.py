@@ -68,7 +68,7 @@ def test_a_jobs_row_goes_in_the_end_and_its_charge_stays(
     old = [run(), run(tier=Tier.BATCH, route="wan")]
     since = clock.now
     for job in old:
-        store.mark_removed(job.id)
+        store.mark_removed(job.id, {})
     waiting, recent = submit(), None
     usage, spent = store.usage("ann", since - 1, since + 1), store.spent_today("ann")
     clock.now += HISTORY_S
@@ -99,7 +99,7 @@ def test_many_go_by_and_by(
 ) -> None:
     monkeypatch.setattr(retention, "BATCH", 2)
     for _ in range(5):
-        store.mark_removed(run().id)
+        store.mark_removed(run().id, {})
     clock.now += HISTORY_S
     store.tidy(HISTORY_S)
     assert (rows(database_url, "jobs"), rows(database_url, "ledger")) == (0, 5)
@@ -108,7 +108,7 @@ def test_many_go_by_and_by(
 def test_a_balance_outlives_its_jobs(store: Store, clock: Clock, run: Callable[..., Job]) -> None:
     store.upsert_tenant("ann", TenantLimits())
     store.credit("ann", Decimal("1"), "invoice 1")
-    store.mark_removed(run().id)
+    store.mark_removed(run().id, {})
     clock.now += HISTORY_S
     store.tidy(HISTORY_S)
     balance = store.balance("ann")

@@ -1,10 +1,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from decimal import Decimal
 
 import pytest
-from sqlalchemy.exc import StatementError
+from sqlalchemy.exc import IntegrityError, StatementError
 
 from clock import Clock
 from videosvc_queue.errors import QueueFull, QuotaExceeded
@@ -28,6 +29,16 @@ def test_what_was_submitted_comes_back(store: Store, new_job: NewJobs) -> None:
     assert (job.status, job.progress, job.attempts, job.cancel_requested) == (Status.QUEUED, 0, 0, False)
     assert isinstance(job.status, Status)
     assert isinstance(job.tier, Tier)
+
+
+def test_a_submit_that_fails_leaves_nothing(store: Store, new_job: NewJobs) -> None:
+    job, _ = store.submit(new_job(), LIMITS)
+    with pytest.raises(IntegrityError):
+        store.submit(replace(new_job(predicted_s=1e6), id=job.id), LIMITS)
+    assert store.get(job.id) == job and store.spent_today("ann") == job.hold_usd
+    assert len(store.due_outbox()) == 1
+    other, _ = store.submit(new_job(), LIMITS)
+    assert store.ahead(other).compute_s == job.predicted_s
 
 
 def test_a_tenant_sees_only_its_own(store: Store, new_job: NewJobs) -> None:
@@ -194,7 +205,7 @@ def test_deleting_hides_a_job_and_lets_its_artifacts_expire(store: Store, new_jo
     assert store.list("ann") == []
     assert store.delete(new.id, "ann") is None
     assert [job.id for job in store.expired_artifacts(now=8e9, limit=10)] == [new.id]
-    store.mark_removed(new.id)
+    store.mark_removed(new.id, {})
     assert store.expired_artifacts(now=8e9, limit=10) == []
 
 
@@ -291,7 +302,7 @@ def test_quotes_are_their_tenants(store: Store) -> None:
     assert quote is not None
     assert (quote.body, quote.expires_at) == ({"price_usd": "0.03"}, 5.0)
     assert store.get_quote("quote_1", "bob") is None
-    store.tidy()  # expired long ago
+    store.tidy(1e9)  # expired long ago
     assert store.get_quote("quote_1", "ann") is None
 
 

@@ -17,6 +17,8 @@ from videosvc.families.load_levers import LoadLevers
 from videosvc.families.low_bit_weights import LAYERS, TOLERANCES, quantize_blocks
 from videosvc_kernels import bfloat16_refusal, fp8_refusal, int8_refusal
 
+FUSED_CAPABILITY = (8, 0)  # has the shared memory for them
+
 
 def check_levers(model: str, family: str, levers: LoadLevers, device: torch.device) -> None:
     """Raises ModelError naming the lever that `family` or `device` cannot take, and why; before anything is loaded."""
@@ -47,7 +49,7 @@ def pull_levers(
     if levers.weights in LAYERS and not quantize_blocks(transformer, levers.weights, trial, model_hash, kept):
         reason = f"no layer stands it within {TOLERANCES[levers.weights]:.0%}"
         raise ModelError(f"model {model!r}: lever weights={levers.weights!r} cannot be: {reason}", param="levers")
-    if levers.weights == "int8" and transformer.device.type == "cuda" and has_triton():
+    if levers.weights == "int8" and _fuses(transformer.device):
         from videosvc.families.fused_block import fuse_blocks
 
         fuse_blocks(transformer)
@@ -57,3 +59,8 @@ def pull_levers(
         except RuntimeError as error:  # of the compiler it may be many lines
             reason = str(error).strip().splitlines()[0]
             raise ModelError(f"model {model!r}: lever compile=true cannot be: {reason}", param="levers") from error
+
+
+def _fuses(device: torch.device) -> bool:
+    """Whether `device` is one that the fused blocks' kernels are made for."""
+    return device.type == "cuda" and torch.cuda.get_device_capability(device) >= FUSED_CAPABILITY and has_triton()

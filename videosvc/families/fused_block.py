@@ -31,13 +31,21 @@ def fuse_blocks(transformer: Any) -> None:
 class FusedBlock(nn.Module):
     """Its parts, and their names, are the block's own."""
 
+    attn1: Any
+    attn2: Any
+    ffn: Any
+    norm1: Any
+    norm2: Any
+    norm3: Any
+    scale_shift_table: Tensor
+
     def __init__(self, block: Any) -> None:
         super().__init__()
         for name, part in block.named_children():
             self.add_module(name, part)
         self.scale_shift_table = block.scale_shift_table
 
-    @torch.compiler.disable  # next to nothing is left between the kernels
+    @torch.compiler.disable  # type: ignore[untyped-decorator]  # next to nothing is left between the kernels
     def forward(
         self,
         hidden: Tensor,

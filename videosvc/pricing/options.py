@@ -16,7 +16,7 @@ from videosvc.pricing.calibration import levers_of
 from videosvc.pricing.cost_model import Fit
 from videosvc.pricing.ladder import candidates
 from videosvc.pricing.money import usd_up
-from videosvc.pricing.quality import qualities
+from videosvc.pricing.quality import measured_qualities, qualities
 from videosvc.pricing.rate import Rate
 
 
@@ -78,7 +78,8 @@ def price_options(
     """All that may stand in for `asked`, itself and what lies above it; and whether qualities were measured."""
     found = candidates(asked, entry, preset.cap.trade, pricer.fits)
     if table is not None and len(pricer.fits) > 1:
-        unknown = {levers_of(candidate.plan) for candidate in found if table.quality(candidate.plan) is None}
+        values = zip(found, measured_qualities(found, table), strict=True)
+        unknown = {levers_of(candidate.plan) for candidate, value in values if value is None}
         found = candidates(asked, entry, preset.cap.trade, pricer.fits.keys() - unknown)
     quality, measured = qualities(found, table)
     # The same for any number of steps.

@@ -21,12 +21,16 @@ def qualities(candidates: Sequence[Candidate], table: QualityTable | None) -> tu
     nothing of how much.
     """
     if table is not None:
-        lowest = table.lowest_fps or max(candidate.plan.fps for candidate in candidates)
-        measured = [_quality(candidate.plan, table, lowest) for candidate in candidates]
-        known = [value for value in measured if value is not None]
+        known = [value for value in measured_qualities(candidates, table) if value is not None]
         if len(known) == len(candidates):
             return known, True
     return [1 - candidate.rank / len(candidates) for candidate in candidates], False
+
+
+def measured_qualities(candidates: Sequence[Candidate], table: QualityTable) -> list[float | None]:
+    """Of each candidate; None: it has no measured point."""
+    lowest = table.lowest_fps or max(candidate.plan.fps for candidate in candidates)
+    return [_quality(candidate.plan, table, lowest) for candidate in candidates]
 
 
 def _quality(plan: Plan, table: QualityTable, lowest_fps: int) -> float | None:

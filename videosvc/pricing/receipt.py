@@ -26,15 +26,21 @@ def full_receipt(
 
     `energy`: what a counter read of the whole job; None takes the device's watts from devices.toml. `wasted_s`: compute
     of earlier attempts that came to nothing. `batch_saved_s`: compute that sharing forwards with other clips saved.
+
+    What the reference would have taken, and so what was saved, is as the quote foresaw it, at the pace of this run.
     """
-    levers = [{"name": saving.name, "saved_compute_seconds": round(saving.saved_s, 4)} for saving in quote.savings]
+    pace = _pace(compute, quote, batch_saved_s)
+    levers = [
+        {"name": saving.name, "saved_compute_seconds": round(pace * saving.saved_s, 4)} for saving in quote.savings
+    ]
     if compute.shared_s:
         levers.append({"name": "batch", "saved_compute_seconds": round(batch_saved_s, 4)})
     if _cut_short(compute, quote):
         landed_s = max(0.0, quote.compute_s - compute.compute_seconds - batch_saved_s)
         levers.append({"name": "landing", "saved_compute_seconds": round(landed_s, 4)})
     charged = charge(compute.compute_seconds, quote)
-    return {**partial_receipt(compute, quote, charged, energy, wasted_s), "levers": levers}
+    partial = partial_receipt(compute, quote, charged, energy, wasted_s)
+    return {**partial, "baseline_compute_seconds": round(pace * quote.baseline_s, 4), "levers": levers}
 
 
 def partial_receipt(
@@ -91,6 +97,14 @@ def plan_as_run(compute: ComputeReceipt, quote: Quote) -> dict[str, Any]:
     most, fewest = quote.plan.most_steps, min(shortened)
     landed = {"what": "steps", "from": most, "to": fewest, "saves_usd": float(usd(saved))}
     return {**plan, "steps": fewest, "traded": [*plan["traded"], landed]}
+
+
+def _pace(compute: ComputeReceipt, quote: Quote, batch_saved_s: float) -> float:
+    """How many times as long as foreseen the run took. 1 where steps were left out: that tells of no pace."""
+    plan = quote.plan
+    if _cut_short(compute, quote) or plan.sampler == "draft" or plan.step_cache != "none":
+        return 1.0
+    return (compute.compute_seconds + batch_saved_s) / quote.compute_s
 
 
 def _cut_short(compute: ComputeReceipt, quote: Quote) -> tuple[int, ...]:

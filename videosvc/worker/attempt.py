@@ -24,10 +24,10 @@ from videosvc_queue.job import Job
 
 log = logging.getLogger(__name__)
 
-PREVIEW_S = 0.5  # between two previews, at least, and before the first
-PREVIEW_SHARE = 0.0025  # of the time: at 128x128 one was seen to take as long as a step
+PREVIEW_S = 0.5  # between two previews, at least
+PREVIEW_SHARE = 0.0015  # of the time: at 128x128 one was seen to take as long as a step
 PROGRESS_S = 0.5  # between two words of progress, but for chunks: at steps of 30 ms one each took 3 % of the time
-BEAT_S = 1.0  # between two rows written; cancelling is read at every step
+BEAT_S = 1.0  # between two rows written; cancelling is heard of at every step
 STEP_S = 15.0  # of compute between two checkpoints at steps
 CHUNK_S = 2.0  # the same at chunks: a file is synced in 10 ms, and workers are seldom lost
 ENDING_S = 1.0  # after the last step: previews of the file, and storing it
@@ -61,9 +61,8 @@ class Attempt:
         self._saved_s = _total_s(self._newest)
         self._further = False  # than the attempts before
         self.previews = ClipPreviews(Size(plan.width, plan.height), plan.frames)
-        self._told_at = float("-inf")
-        self._beaten_at = now = time.monotonic()  # it was claimed a moment ago
-        self._preview_at = now + PREVIEW_S
+        self._preview_at = self._told_at = float("-inf")
+        self._beaten_at = time.monotonic()  # it was claimed a moment ago
         self._steps = (0, quote.plan.steps)
 
     def run(self, output: Path, cap: ComputeCap | None) -> ComputeReceipt:
