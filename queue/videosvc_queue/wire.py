@@ -45,9 +45,7 @@ class Wire:
                 return
             try:
                 # No health check: it would take another command's answer for its own.
-                self._connection.send_packed_command(
-                    self._connection.pack_command(*command), check_health=False
-                )
+                self._connection.send_packed_command(self._connection.pack_command(*command), check_health=False)
             except redis.RedisError as error:
                 self._fail(error)
                 return

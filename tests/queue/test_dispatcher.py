@@ -28,9 +28,7 @@ def bells(redis_url: str) -> int:
         return client.llen("videosvc.toy")
 
 
-def test_rings_once_for_each_job(
-    store: Store, redis_url: str, bus: EventBus, new_job: Callable[..., NewJob]
-) -> None:
+def test_rings_once_for_each_job(store: Store, redis_url: str, bus: EventBus, new_job: Callable[..., NewJob]) -> None:
     for _ in range(105):  # more than one handful
         store.submit(new_job(), TenantLimits(max_queued=1000))
     dispatcher = Dispatcher(store, make_celery(redis_url), bus)
@@ -93,9 +91,7 @@ def test_jobs_are_taken_while_redis_is_down_and_rung_for_when_it_is_back(
     assert caplog.text.count("fails, and goes on trying") == caplog.text.count("works again") == 1
 
 
-def test_replicas_share_the_bells(
-    store: Store, redis_url: str, bus: EventBus, new_job: Callable[..., NewJob]
-) -> None:
+def test_replicas_share_the_bells(store: Store, redis_url: str, bus: EventBus, new_job: Callable[..., NewJob]) -> None:
     for _ in range(30):
         store.submit(new_job(), TenantLimits())
     replicas = [Dispatcher(store, make_celery(redis_url), bus, every_s=0.01) for _ in range(3)]

@@ -29,7 +29,11 @@ def store(database_url: str, clock: Clock) -> Iterator[Store]:
 @pytest.fixture
 def submit(store: Store, new_job: Callable[..., NewJob]) -> Callable[..., Job]:
     def submit(**fields: object) -> Job:
-        words = {"payload": {"prompt": SECRET}, "metadata": {"order": SECRET}, "webhook_url": f"https://{SECRET}.example"}
+        words = {
+            "payload": {"prompt": SECRET},
+            "metadata": {"order": SECRET},
+            "webhook_url": f"https://{SECRET}.example",
+        }
         return store.submit(new_job(**words, **fields), TenantLimits())[0]
 
     return submit

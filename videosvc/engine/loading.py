@@ -67,5 +67,16 @@ def open_engine(
     # Of whatever the checkpoint is in. Not every CPU multiplies bfloat16 numbers, so there it is a lever.
     dtype = torch.float32 if device.type == "cpu" and levers.weights != "bf16" else torch.bfloat16
     if levers.compile and kept is not None:
-        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(kept / "compiled"))
+        keep_compiled(kept / "compiled")
     return Engine(load_family(entry, device, dtype, levers, kept))
+
+
+def keep_compiled(folder: Path) -> None:
+    """Has compiled code kept in `folder`, unless the environment named another one from the start.
+
+    torch names one of its own, below /tmp, as soon as its compiler is imported, which loading any model does.
+    """
+    from torch._inductor.runtime.cache_dir_utils import default_cache_dir
+
+    if os.environ.get("TORCHINDUCTOR_CACHE_DIR") in (None, default_cache_dir()):
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(folder)
