@@ -70,7 +70,7 @@ def sample(family: AnyFlowFAR, prompt: str, seed: int, size: int, steps: int, sa
     frames = []
     for latents in spec.chunks(FRAMES):
         noise = torch.randn(1, spec.channels, latents, size // spec.spatial, size // spec.spatial, generator=generator)
-        states = get_sampler(sampler)(clip.denoise, SamplerState.start(noise), flow_sigmas(steps))
+        states = get_sampler(sampler)(clip.denoise, SamplerState.start(noise), flow_sigmas(steps, family.shift))
         state = list(states)[-1]
         clip.append(state.latents)
         frames.append(clip.decode(state.latents))

@@ -21,15 +21,13 @@ from training.toyworld.evaluate import BUNDLED, write_scores
 from training.toyworld.latents import load_or_encode
 from videosvc.families.causal_autoencoder import CausalConvAutoencoder
 
-SHARES = {
-    "autoencoder": 0.045,
-    "text": 0.01,
-    "flow": 0.705,
-    "reader": 0.02,
-    "distil": 0.22,
-}  # of the budget; as the weights were made
+# Of the budget; as the weights were made.
+SHARES = {"autoencoder": 0.036, "text": 0.008, "flow": 0.64, "reader": 0.019, "distil": 0.297}
 # With 14,000 of the smallest, held-out clips had a loss of 0.61 where those trained on had 0.53.
 CLIPS = {64: 40_000, 96: 4_000, 128: 2_000}
+# Steps where shapes are decided, towards noise. Of 300 clips 80 % were right in all at 4 steps with evenly spread ones,
+# 83 % with these; at 2 steps, of 150, 72 and 79.
+SHIFT = 3.0
 
 
 def save(
@@ -45,7 +43,7 @@ def save(
     for part, name in ((vae, "vae"), (encoder, "text_encoder"), (transformer, "transformer")):
         copy.deepcopy(part).to("cpu", torch.bfloat16).save_pretrained(temporary / name)  # training goes on in float32
     tokenizer.save_pretrained(temporary / "tokenizer")
-    FlowMapEulerDiscreteScheduler(shift=1.0).save_pretrained(temporary / "scheduler")
+    FlowMapEulerDiscreteScheduler(shift=SHIFT).save_pretrained(temporary / "scheduler")
     (temporary / "model_index.json").write_text(MODEL_INDEX)
     old = folder.with_name(folder.name + ".old")
     shutil.rmtree(old, ignore_errors=True)
@@ -84,7 +82,7 @@ def run(budget_minutes: float, work: Path, output: Path) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Trains the bundled model from nothing.")
-    parser.add_argument("--budget", type=float, default=416, help="minutes of training in all (default: 416)")
+    parser.add_argument("--budget", type=float, default=525, help="minutes of training in all (default: 525)")
     parser.add_argument("--work", type=Path, default=Path("build/toyworld"), help="folder for checkpoints")
     parser.add_argument("--output", type=Path, default=BUNDLED, help="folder the model is written to")
     parser.add_argument("--clips", type=int, default=200, help="clips a row that the result is scored on")
