@@ -26,10 +26,10 @@ def conninfo(url: str) -> str:
 
 
 def end_connections(url: str) -> None:
-    """All but the asking one."""
+    """All but the asking one, and waits until they are gone."""
     with psycopg.connect(conninfo(url), autocommit=True) as other:
         ended = other.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() "
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE pid <> pg_backend_pid() "
             "AND datname = current_database()"
         ).fetchall()
     assert ended
