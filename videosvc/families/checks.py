@@ -84,11 +84,12 @@ def model_hash(folder: Path, files: list[Path]) -> str:
     """Tells weights from other weights: configuration files in full, and samples of each weight file.
 
     Reading all of a 14B checkpoint would take as long as loading it, and training changes every block of a
-    file. A tiny decoder is not among them: no latent depends on it, and what was measured without it still holds.
+    file. A tiny decoder is not among them: no latent depends on it, and what was measured without it still holds; nor
+    are the scores that `training.toyworld.evaluate` writes beside the weights.
     """
     digest = hashlib.sha256()
     for path in sorted([*folder.glob("*.json"), *folder.glob("*/*.json")]):
-        if path.parent.name == TINY_DECODER:
+        if path.parent.name == TINY_DECODER or path.name == "probe.json":
             continue
         digest.update(str(path.relative_to(folder)).encode() + b"\0" + path.read_bytes())
     for path in sorted(files):
