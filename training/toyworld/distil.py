@@ -31,7 +31,7 @@ INSTANT_SHARE = 0.15  # of the steps, those that learn the guided velocity at r 
 BATCH_TOKENS = 768  # half of the flow's: a target holds no noise here, so that more steps beat larger ones
 REWARD = 0.05  # at which its gradient is twice the jumps'
 REWARD_SHARE = 0.6  # of the steps
-REWARD_PARTS = (1, 1, 1, 4)  # in how many jumps' grid a rewarded chunk lands: with (1, 4) one jump gained nothing
+REWARD_PARTS = (1, 1, 4)  # in how many jumps' grid a rewarded chunk lands: more 4s help four steps, more 1s one
 REWARD_NOISE = 0.35  # beyond it the reader itself errs too often
 AVERAGE = 0.99  # of the student's weights: a target must not lag far behind in a thousand steps
 
