@@ -19,6 +19,8 @@ FROM python:${PYTHON_VERSION}-slim AS base
 # PYTHONSAFEPATH: the folder a command is started in is no place to import from.
 # No OMP_*: a worker ties its own threads to cores where that pays, and takes such variables for the user's wish.
 ENV PYTHONSAFEPATH=1 PYTHONUNBUFFERED=1 PIP_NO_CACHE_DIR=1 VIDEOSVC_DATA_DIR=/var/lib/videosvc
+# A compiler, as Triton builds what starts its kernels and Inductor what it compiles for a CPU: both at run time.
+RUN apt-get update && apt-get install --yes --no-install-recommends gcc g++ libc6-dev && rm -rf /var/lib/apt/lists/*
 RUN useradd --system --uid 10001 --home-dir /var/lib/videosvc --create-home videosvc
 COPY --from=wheel /wheels /wheels
 WORKDIR /var/lib/videosvc

@@ -23,12 +23,21 @@ settings.load_profile("videosvc")
 
 
 @pytest.fixture(autouse=True)
-def no_outside_settings(
-    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[None]:
+def no_outside_settings(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     for name in list(os.environ):
         if name.startswith("VIDEOSVC_"):
             monkeypatch.delenv(name)
     # What this machine learned of its speed is neither to be read nor to be added to.
     monkeypatch.setenv("VIDEOSVC_DATA_DIR", str(tmp_path_factory.mktemp("data")))
     yield
+
+
+@pytest.fixture
+def poisoned_outputs() -> Iterator[None]:
+    """New tensors begin as NaN, or as the largest integer: what a kernel forgets to write cannot pass for right."""
+    import torch
+
+    torch.use_deterministic_algorithms(True)
+    assert torch.utils.deterministic.fill_uninitialized_memory
+    yield
+    torch.use_deterministic_algorithms(False)

@@ -165,3 +165,12 @@ def test_nothing_ties_threads_to_cores() -> None:
     """Such a variable counts as the user's wish, in videosvc.worker.cpu_share too."""
     assert not [rest for word, rest in instructions() if word in ("ENV", "ARG") and "OMP_" in rest]
     assert not [name for service in SERVICES.values() for name in service.get("environment", {}) if "OMP_" in name]
+
+
+@pytest.mark.parametrize("target", ["cpu", "cuda"])
+def test_an_image_can_compile(target: str) -> None:
+    """What Triton and Inductor look for on the path, and the headers of what they build."""
+    lineage = {rest.split(" AS ")[1]: rest.split()[0] for word, rest in instructions() if word == "FROM"}
+    assert lineage[target] == "base"
+    installed = next(rest for word, rest in stages()["base"] if "apt-get install" in rest).split("&&")[1].split()
+    assert {"gcc", "g++", "libc6-dev"} <= set(installed)

@@ -11,6 +11,7 @@ from videosvc_kernels.quantized_linears import linears, load_quantized, quantize
 from videosvc_kernels.rope import Rotation, rotate
 from videosvc_kernels.sensitivity import Sensitivity, keep_high, layers_to_keep, sensitivities
 from videosvc_kernels.tiles import blend, spans
+from videosvc_kernels.triton_refusal import failure_of, triton_refusal
 from videosvc_kernels.weight_file import read_weights, write_weights
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "Sensitivity",
     "bfloat16_refusal",
     "blend",
+    "failure_of",
     "fp8_product_refusal",
     "fp8_refusal",
     "int8_refusal",
@@ -39,6 +41,7 @@ __all__ = [
     "rotate",
     "sensitivities",
     "spans",
+    "triton_refusal",
     "use_onednn",
     "write_weights",
 ]

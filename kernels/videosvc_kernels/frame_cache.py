@@ -14,10 +14,10 @@ from itertools import accumulate
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils._triton import has_triton
 
 from videosvc_kernels.cache_codec import CacheCodec, NativeCodec, Parts
 from videosvc_kernels.partial_attention import Partial, merge, partial_attention
+from videosvc_kernels.triton_refusal import triton_refusal
 
 KeyValue = tuple[Tensor, Tensor]
 
@@ -72,15 +72,17 @@ class FrameCache:
         """Bytes of all keys and values held, as they are kept."""
         return sum(chunk.bytes for held in self._layers for chunk in held)
 
-    def make_room(self) -> None:
-        """Drops every layer's oldest chunk after the sinks if one more would not fit the window.
+    def make_room(self) -> int | None:
+        """Drops every layer's oldest chunk after the sinks if one more would not fit the window; returns its number.
 
         Called before a chunk is encoded, so that its keys and values come from no more than the window as well; in a
         model that looks back one chunk, what was generated two chunks ago leaves no trace.
         """
-        if self.window_chunks is not None and self.chunks >= self._sink_chunks + self.window_chunks:
-            for held in self._layers:
-                del held[self._sink_chunks]
+        if self.window_chunks is None or self.chunks < self._sink_chunks + self.window_chunks:
+            return None
+        for held in self._layers:
+            del held[self._sink_chunks]
+        return self._sink_chunks
 
     def append(self, layer: int, key: Tensor, value: Tensor) -> None:
         """Adds the newest chunk, `(B, H, L, D)` each, to one layer; `make_room` comes before the first of a chunk."""
@@ -140,7 +142,7 @@ class FrameCache:
 
     def _partials(self, query: Tensor, held: list[_Chunk]) -> Iterator[Partial]:
         """Attention of rotated queries over some chunks, a piece at a time, still rotated."""
-        if query.is_cuda and has_triton():
+        if triton_refusal(query.device) is None:
             from videosvc_kernels.coded_attention import coded_attention
 
             yield from (coded_attention(query, chunk.keys, chunk.values, self._codec) for chunk in held)

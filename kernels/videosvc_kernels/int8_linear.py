@@ -14,6 +14,7 @@ from torch import Tensor
 
 from videosvc_kernels.low_bit_linear import LowBitLinear
 from videosvc_kernels.quantize import LARGEST, Int8Rows, dequantize_rows, quantize_rows
+from videosvc_kernels.triton_refusal import failure_of, triton_refusal
 
 MAX_IN_FEATURES = (2**31 - 1) // LARGEST**2  # more could overflow int32
 GPU_ROWS, GPU_MULTIPLE = 17, 8  # cuBLASLt takes no fewer rows, and only sides in such multiples
@@ -29,6 +30,7 @@ class Int8Linear(LowBitLinear):
         super().__init__(codes, scale, bias)
         if self.in_features > MAX_IN_FEATURES:
             raise ValueError(f"in_features: {self.in_features} is more than int32 holds, {MAX_IN_FEATURES}")
+        self.fused = triton_refusal(codes.device) is None
 
     @staticmethod
     def quantize(weight: Tensor) -> tuple[Tensor, Tensor]:
@@ -40,6 +42,11 @@ class Int8Linear(LowBitLinear):
         return Int8Rows(self.codes, self.scale)
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.fused:
+            from videosvc_kernels.fused_int8_linear import fused_int8_linear
+
+            y: Tensor = fused_int8_linear(x.reshape(-1, self.in_features), self.codes, self.scale, self.bias)
+            return y.reshape(*x.shape[:-1], self.out_features)
         rows = quantize_rows(x.reshape(-1, self.in_features))
         multiply = int8_product if x.device.type == "cpu" else padded_int8_product
         y = multiply(rows.codes, self.codes).float().mul_(rows.scale[:, None])
@@ -83,4 +90,8 @@ def int8_refusal(device: torch.device) -> str | None:
     except (RuntimeError, NotImplementedError, AssertionError) as error:  # torch without the device's code asserts
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         return f"{device} has no int8 matrix product ({reason})"
-    return None if exact else f"the int8 matrix product of {device} overflows"
+    if not exact:
+        return f"the int8 matrix product of {device} overflows"
+    layer = Int8Linear(a, torch.ones(GPU_ROWS, device=device), None)
+    failure = failure_of(lambda: layer(torch.ones(GPU_ROWS, 64, device=device)))
+    return None if failure is None else f"an int8 layer fails on {device} ({failure})"

@@ -9,6 +9,9 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.backends.cuda import SDPAParams, can_use_flash_attention
+
+FLASH_MULTIPLE = 8  # of a head's numbers
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,9 +24,19 @@ class Partial:
 
 def partial_attention(query: Tensor, key: Tensor, value: Tensor) -> Partial:
     """`query`: `(B, H, L, D)`; `key` and `value`: `(B, H, M, D)`, of the same type."""
-    if query.device.type == "cpu":  # the kernel behind scaled_dot_product_attention, which keeps the weights to itself
+    # The kernels behind scaled_dot_product_attention, which keeps the weights to itself.
+    if query.device.type == "cpu":
         return Partial(*torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(query, key, value))
+    if has_flash(query, key, value):
+        return Partial(*torch.ops.aten._scaled_dot_product_flash_attention(query, key, value)[:2])
     return partial_attention_reference(query, key, value)
+
+
+def has_flash(query: Tensor, key: Tensor, value: Tensor) -> bool:
+    """Whether a GPU's flash attention takes them: half or bfloat16, from compute capability 8.0 on."""
+    if query.shape[-1] % FLASH_MULTIPLE:
+        return False
+    return can_use_flash_attention(SDPAParams(query, key, value, None, 0.0, False, False))
 
 
 def partial_attention_reference(query: Tensor, key: Tensor, value: Tensor) -> Partial:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -115,6 +116,16 @@ class Context:
                 raise MakeWay(self.job_id)
         except SQLAlchemyError as error:
             self._unanswered(error)
+
+    def rest(self, seconds: float) -> None:
+        """Waits for so long, or until the job or the worker is to stop: the job's word ends it at once, the worker's
+        wish and word that was lost within ASK_S. Raises nothing."""
+        until = time.monotonic() + seconds
+        wait = time.sleep if self._nudge is None else self._nudge.wait
+        with suppress(Cancelled, LeaseLost, MakeWay):
+            while (left_s := until - time.monotonic()) > 0:
+                self.check()
+                wait(min(left_s, ASK_S))
 
     def publish(self, kind: str, data: dict[str, Any]) -> None:
         """An event for those who follow the job: plan, progress or preview; the runner tells of the end."""

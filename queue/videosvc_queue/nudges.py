@@ -7,13 +7,12 @@ import threading
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import TracebackType
-from typing import Self
 
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from videosvc_queue.background import Background
 from videosvc_queue.events import NUDGES
 from videosvc_queue.wire import client_options
 
@@ -28,43 +27,40 @@ class Nudge:
 
     def __init__(self, nudges: Nudges) -> None:
         self._nudges = nudges
-        self.due = True  # what was said before this one was there is not known
+        self._word = threading.Event()
+        self.tell()  # what was said before this one was there is not known
 
     def take(self) -> bool:
         """Whether to look: there was word since the last time, or may have been, as Redis was away."""
-        due = self.due or self._nudges.deaf
-        self.due = False  # before the look: what comes during it counts for the next
+        due = self._word.is_set() or self._nudges.deaf
+        if due:
+            self._word.clear()  # before the look: what comes during it counts for the next
         return due
 
+    def wait(self, seconds: float) -> None:
+        """Until there is word to take, at most for so long."""
+        self._word.wait(seconds)
 
-class Nudges:
-    """Listens from entering to leaving, in a thread: asking whether there was word costs next to nothing.
+    def tell(self) -> None:
+        self._word.set()
+
+
+class Nudges(Background):
+    """Listens in a thread: asking whether there was word costs next to nothing.
 
     Word that is lost (a half-open connection) must only delay: whoever listens looks at times without it.
     """
 
     def __init__(self, redis_url: str) -> None:
+        super().__init__("nudges")
         self._redis = redis.Redis.from_url(redis_url, **client_options(Retry(NoBackoff(), 0)))
         self._waiting: defaultdict[str, set[Nudge]] = defaultdict(set)
         self._lock = threading.Lock()
-        self._stopping = threading.Event()
         self.deaf = True
-        self._thread = threading.Thread(target=self._run, name="videosvc-nudges", daemon=True)
 
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stopping.set()
-        self._thread.join()
+    def stop(self) -> None:
+        super().stop()
         self._redis.close()
-
-    def start(self) -> None:
-        """Until the process ends, where nobody leaves."""
-        self._thread.start()
 
     @contextmanager
     def about(self, *names: str) -> Iterator[Nudge]:
@@ -84,11 +80,11 @@ class Nudges:
 
     def _run(self) -> None:
         failing = False
-        while not self._stopping.is_set():
+        while not self.stopping:
             try:
                 with self._redis.pubsub() as channel:  # type: ignore[no-untyped-call]
                     channel.subscribe(NUDGES)
-                    while not self._stopping.is_set():
+                    while not self.stopping:
                         message = channel.get_message(timeout=HEAR_S)
                         if message is None:
                             continue
@@ -106,10 +102,10 @@ class Nudges:
     def _tell(self, name: str) -> None:
         with self._lock:
             for nudge in self._waiting.get(name, ()):
-                nudge.due = True
+                nudge.tell()
 
     def _tell_all(self) -> None:
         with self._lock:
             for waiting in self._waiting.values():
                 for nudge in waiting:
-                    nudge.due = True
+                    nudge.tell()

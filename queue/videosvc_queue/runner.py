@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import dataclass, field
@@ -25,7 +24,6 @@ from videosvc_queue.store import Store
 log = logging.getLogger(__name__)
 
 BEAT_S = 5.0  # a sixth of the lease
-REST_LOOK_S = 0.1  # between two looks whether a rest is to end
 
 RAISED = Fault("internal_error", "the job failed while it ran")  # what went wrong is for the log
 
@@ -111,25 +109,14 @@ def _attempt(store: Store, handler: Handler, claim: Claim, context: Context, max
     except Exception:
         log.exception("attempt %d at job %s failed", job.attempts, job.id)
         if claim.losses + 1 < max_losses:
-            _rest(context, rest_s(claim.losses))
+            # What was wrong is seldom the job: a worker with a full disk must not fail all that wait.
+            context.rest(rest_s(claim.losses))
         status = patiently(lambda: store.requeue(job.id, claim.fence, max_losses, RAISED), OperationalError)
         return status if status is not None and status.terminal else None
     if not patiently(lambda: _finish(store, claim, outcome), OperationalError):
         log.warning("job %s was taken from this worker; its outcome is dropped", job.id)
         return None
     return outcome.status
-
-
-def _rest(context: Context, seconds: float) -> None:
-    """Before another attempt, which would fail as well where this one did: what was wrong is seldom the job, and a
-    worker with a full disk must not fail all that wait. Shorter if the job or the worker is to stop."""
-    until = time.monotonic() + seconds
-    try:
-        while time.monotonic() < until:
-            context.check()
-            time.sleep(REST_LOOK_S)
-    except (Cancelled, LeaseLost, MakeWay):
-        return  # the fence, and what was asked for, are the store's to heed
 
 
 def _finish(store: Store, claim: Claim, outcome: Outcome) -> bool:

@@ -5,50 +5,30 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
-from types import TracebackType
-from typing import Self
+
+from videosvc_queue.background import Background
 
 log = logging.getLogger(__name__)
 
 
-class Ticker:
-    """Calls `tick` every `every_s` seconds, and at once when kicked, from `start` to `stop`, or entering to leaving.
+class Ticker(Background):
+    """Calls `tick` every `every_s` seconds, and at once when kicked.
 
     A tick that fails is tried again at the next one: databases and servers come back. The first failure of a row is
     logged, and the end of the row. A tick that returns False had nothing to do: that ends no row of failures.
     """
 
     def __init__(self, name: str, tick: Callable[[], object], every_s: float) -> None:
+        super().__init__(name)
         self._tick = tick
         self._every_s = every_s
         self._kicked = threading.Event()
-        self._stopping = threading.Event()
         self._failing = False
-        self._thread = threading.Thread(target=self._run, name=f"videosvc-{name}", daemon=True)
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
-
-    def start(self) -> None:
-        """Once."""
-        self._thread.start()
 
     def stop(self) -> None:
-        """Waits for the tick that runs."""
         self._stopping.set()
-        self._kicked.set()
-        self._thread.join()
-
-    @property
-    def stopping(self) -> bool:
-        """A tick that does many things asks between two of them."""
-        return self._stopping.is_set()
+        self.kick()
+        super().stop()
 
     def kick(self) -> None:
         """Returns at once; the tick comes in its own thread."""

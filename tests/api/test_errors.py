@@ -34,6 +34,7 @@ def refusal(answer: httpx.Response, status: int, code: str, param: str | None) -
     [
         ({"prompt": ""}, "invalid_request", "must not be empty"),
         ({"prompt": "a" * 2**20}, "invalid_request", "at most 500"),
+        ({"prompt": "red " * 40}, "invalid_request", "41 tokens; the model reads at most 32"),
         ({"prompt": "a\0b"}, "invalid_request", "NUL"),
         ({"prompt": "\ud800"}, "invalid_request", "UTF-8"),
         ({"prompt": 7}, "invalid_request", "string"),
@@ -41,7 +42,7 @@ def refusal(answer: httpx.Response, status: int, code: str, param: str | None) -
         ({"model": "sora"}, "unknown_model", "there are toyworld"),
         ({"preset": "ultra"}, "unknown_preset", "there are balanced"),
         ({"seconds": "9"}, "invalid_request", "at most 8"),
-        ({"seconds": 0}, "invalid_request", "more than 0"),
+        ({"seconds": 0}, "invalid_request", "at least 0.125"),
         ({"seconds": "soon"}, "invalid_request", "number"),
         ({"seconds": "NaN"}, "invalid_request", "finite"),
         ({"size": "70x64"}, "unsupported_size", "multiples of 16"),
@@ -62,13 +63,14 @@ def refusal(answer: httpx.Response, status: int, code: str, param: str | None) -
         ({"deadline_seconds": True}, "invalid_request", "must be a number"),
         ({"on_cap": "haggle"}, "invalid_request", "'degrade' or 'reject'"),
         ({"tier": "slow"}, "invalid_request", "'interactive' or 'batch'"),
-        ({"webhook_url": "ftp://a"}, "invalid_request", "https?"),
+        ({"webhook_url": "ftp://a"}, "invalid_request", "must be an http:// or https:// URL"),
         ({"webhook_url": "https://:443"}, "invalid_request", "must have a host"),
         ({"webhook_url": "https://[::1"}, "invalid_request", "is no URL"),
         ({"webhook_url": "https://a..b/"}, "invalid_request", "is no URL"),
         ({"webhook_url": f"https://{'a' * 64}.example/"}, "invalid_request", "is no URL"),
         ({"webhook_url": "https://me:secret@example.com/"}, "invalid_request", "no user or password"),
-        ({"webhook_url": "https://example.com:99999/"}, "invalid_request", "a port up to 65535"),
+        ({"webhook_url": "https://example.com:99999/"}, "invalid_request", "a port from 1 to 65535"),
+        ({"webhook_url": "https://example.com:0/"}, "invalid_request", "a port from 1 to 65535"),
         ({"webhook_url": "http://127.0.0.1:9000/"}, "invalid_request", "127.0.0.1 is not a public address"),
         ({"webhook_url": "http://169.254.169.254/"}, "invalid_request", "not a public address"),
         ({"webhook_url": "http://[::ffff:10.0.0.1]/"}, "invalid_request", "not a public address"),
@@ -76,7 +78,7 @@ def refusal(answer: httpx.Response, status: int, code: str, param: str | None) -
         ({"webhook_url": "http://0x7f.1/"}, "invalid_request", "not a public address"),
         ({"webhook_url": "http://localhost:3000/"}, "invalid_request", "not a public address"),
         ({"quote_id": "quote_none"}, "invalid_request", "there is no quote"),
-        ({"quality": "hd"}, "invalid_request", "unknown field; known are deadline_seconds, fps"),
+        ({"quality": "hd"}, "invalid_request", "unknown field; known are deadline_seconds, fps, input_reference"),
         ({"input_reference": "AAAA"}, "invalid_request", "a file in a multipart body, or a data: URL"),
         ({"input_reference": "https://example.com/a.png"}, "invalid_request", "a data: URL"),
         ({"input_reference": {"file_id": "file_1"}}, "invalid_request", "a data: URL"),
@@ -252,6 +254,26 @@ def test_a_file_where_none_belongs(name: str, shared_api: Api) -> None:
     refusal(answer, 400, "invalid_request", name)
 
 
+def test_a_prompt_that_came_as_a_file_is_not_said_to_be_missing(shared_api: Api) -> None:
+    with shared_api.client() as client:
+        answer = client.post("/v1/videos", files={"prompt": ("a.txt", b"a fish")})
+    assert refusal(answer, 400, "invalid_request", "prompt") == "prompt: may not be a file"
+
+
+def test_a_number_without_end_is_refused_in_our_own_words(shared_api: Api) -> None:
+    body = b'{"prompt": "a", "seed": ' + b"1" * 5000 + b"}"
+    with shared_api.client() as client:
+        message = refusal(client.post("/v1/quotes", content=body, headers=JSON), 400, "invalid_request", "body")
+    assert message == "body: has a number of too many digits"
+
+
+def test_a_quote_refuses_what_its_video_would(shared_api: Api) -> None:
+    body = BALLOON | {"prompt": "red " * 40}
+    with shared_api.client() as client:
+        says = [refusal(client.post(path, json=body), 400, "invalid_request", "prompt") for path in ("/v1/quotes", "/v1/videos")]
+    assert says[0] == says[1]
+
+
 @pytest.mark.parametrize(
     ("query", "param"),
     [("limit=0", "limit"), ("limit=101", "limit"), ("order=up", "order"), ("after=a%00", "after"),
@@ -280,7 +302,8 @@ def test_a_bad_idempotency_key(shared_api: Api) -> None:
     with shared_api.client() as client:
         for key in ("", "a" * 256, "a b"):
             answer = client.post("/v1/videos", json=BALLOON, headers={"Idempotency-Key": key})
-            refusal(answer, 400, "invalid_request", "idempotency-key")
+            message = refusal(answer, 400, "invalid_request", "Idempotency-Key")
+            assert message.startswith("Idempotency-Key: ") and "pattern" not in message
 
 
 @pytest.mark.parametrize("video_id", ["video_000000000000000000000000", "x", "video_%00", "%2e%2e", "a" * 3000])
@@ -297,4 +320,11 @@ def test_an_unknown_video(method: str, tail: str, video_id: str, shared_api: Api
 def test_routes_and_methods_that_are_not_there(shared_api: Api) -> None:
     with shared_api.client() as client:
         refusal(client.get("/v1/images"), 404, "not_found", None)
-        refusal(client.put("/v1/videos"), 405, "method_not_allowed", None)
+        for path, allowed in (
+            ("/v1/videos", "GET, POST"),
+            ("/v1/videos/video_000000000000000000000000", "GET, DELETE"),
+            ("/v1/quotes", "POST"),
+        ):
+            answer = client.put(path)
+            refusal(answer, 405, "method_not_allowed", None)
+            assert answer.headers["allow"] == allowed

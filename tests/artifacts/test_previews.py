@@ -17,7 +17,7 @@ def previews_of(size: Size, frames: int, folder: Path) -> tuple[Path, Path]:
     previews = ClipPreviews(size, frames)
     for part in greys[:, None, None, None].expand(frames, size.height, size.width, 3).split(3):
         previews.add(part)
-    return previews.save(folder)
+    return previews.save_thumbnail(folder), previews.save_spritesheet(folder)
 
 
 @pytest.mark.parametrize(

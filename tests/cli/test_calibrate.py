@@ -43,6 +43,31 @@ def test_what_may_be_traded_for_is_measured_too(
     assert "frame_cache" in capfd.readouterr().err
 
 
+def test_a_preset_that_this_device_cannot_run_is_left_out(
+    tmp_path: Path, tiny_configs: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("videosvc.pricing.calibrate.ROUNDS", 1)
+    monkeypatch.setattr("videosvc.families.block_levers.compile_refusal", lambda device: "there is no compiler")
+    monkeypatch.setenv("VIDEOSVC_DATA_DIR", str(tmp_path / "data"))
+    presets = tiny_configs / "presets"
+    for name in ("draft", "quality", "reference"):
+        (presets / f"{name}.toml").unlink()
+    text = (presets / "balanced.toml").read_text()
+    compiled = text.replace('"balanced"', '"a"').replace("[levers]", "[levers]\ncompile = true")
+    (presets / "a.toml").write_text(compiled)
+    assert run(["calibrate"]) == 0
+    out, err = capfd.readouterr()
+    assert err.startswith("native-native-stream-compiled is left out: ") and "there is no compiler" in err
+    assert len(err.splitlines()) == 1
+    assert "balanced: " in out and "a: " not in out
+    assert [file.name for file in (tmp_path / "data" / "calibration").glob("*.json")] == [
+        "cpu.toyworld.native-native-stream.json"
+    ]
+    (presets / "balanced.toml").unlink()
+    assert run(["calibrate"]) == 2
+    assert "lever compile=true cannot be: there is no compiler" in capfd.readouterr().err
+
+
 def test_an_unknown_model_is_one_line(capfd: pytest.CaptureFixture[str]) -> None:
     assert run(["calibrate", "--model", "sora"]) == 2
     assert capfd.readouterr().err == "error: --model: 'sora' is unknown; there are toyworld\n"

@@ -7,6 +7,7 @@ import pytest
 
 from videosvc.cli.doctor import CHECKS
 from videosvc.cli.main import run
+from videosvc.families.checksums import write_sums
 
 
 @pytest.fixture(autouse=True)
@@ -52,6 +53,36 @@ def test_each_trouble_is_a_line_that_says_what_to_do(
     ):
         assert says in line
         assert "hidden" not in line
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("postgresql+psycopg://:::", "VIDEOSVC_DATABASE_URL: must be sqlite:///"),
+        ("postgresql+psycopg://ada:hidden@127.0.0.1:1/clips", "127.0.0.1:1/clips does not answer"),
+    ],
+)
+def test_a_database_that_does_not_answer_is_a_line(
+    url: str, says: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("VIDEOSVC_DATABASE_URL", url)
+    assert run(["doctor"]) == 1
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("fix   database")]
+    assert says in line and "hidden" not in line and "sqlalche.me" not in line
+
+
+def test_a_bundled_model_that_is_not_as_it_was_shipped(
+    tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "bundled" / "toyworld"
+    shutil.copytree(tiny_checkpoint, folder)
+    write_sums(folder)
+    monkeypatch.setattr("videosvc.config.models.PACKAGE", tmp_path)
+    weights = folder / "transformer" / "diffusion_pytorch_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-4000] + b"\xff" * 4000)
+    assert run(["doctor"]) == 1
+    out = capsys.readouterr().out
+    assert "fix   bundled model: model 'toyworld': transformer/" in out and "is damaged: its SHA-256" in out
 
 
 def test_the_redis_and_the_database_that_are_set(

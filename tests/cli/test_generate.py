@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -216,18 +216,52 @@ def test_what_stops_a_run_is_one_line_and_a_code(
     assert list(clips.iterdir()) == []
 
 
-def test_what_a_cap_leaves_of_a_clip_is_kept_and_named(
-    clips: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    def stop(self: Budget, chunk: int) -> None:
-        if chunk == 1:
-            raise ComputeCapExceeded("the cap would be exceeded")
+@pytest.fixture
+def stopped_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Has the cap stop a clip at a chunk, from 0."""
 
-    monkeypatch.setattr(Budget, "require_landing", stop)
+    def stop_at(where: int) -> None:
+        def stop(self: Budget, chunk: int) -> None:
+            if chunk == where:
+                raise ComputeCapExceeded("the cap would be exceeded")
+
+        monkeypatch.setattr(Budget, "require_landing", stop)
+
+    return stop_at
+
+
+def test_what_a_cap_leaves_of_a_clip_is_kept_named_and_paid(
+    clips: Path, stopped_at: Callable[[int], None], capfd: pytest.CaptureFixture[str], tiny_configs: Path
+) -> None:
+    stopped_at(1)
     clip = clips / "a.mp4"
-    assert run(["generate", PROMPT, "-o", str(clip), *QUICK, "--seconds", "4", "--json"]) == 3
-    _expect_one_line(capfd, "failed: the cap would be exceeded; the first ", "s of the clip are kept")
+    words = ["generate", PROMPT, "-o", str(clip), *QUICK, "--seconds", "4", "--max-compute", "1000"]
+    assert run([*words, "--json"]) == 3
+    out, err = capfd.readouterr()
+    assert err.startswith("failed: the cap would be exceeded; the first ") and err.endswith("s of the clip are kept\n")
+    assert len(err.splitlines()) == 1
     assert list(clips.iterdir()) == [clip] and clip.read_bytes()[4:8] == b"ftyp"
+    answer = json.loads(out)
+    assert list(answer) == ["output", "plan", "quote", "receipt"] and answer["output"] == str(clip)
+    receipt = answer["receipt"]
+    assert 0 < receipt["charged_usd"] <= receipt["quoted_usd"] == answer["quote"]["price_usd"]
+    assert receipt["by_stage"]["decode"] > 0 and receipt["levers"] == []
+    assert run(["quote", PROMPT, "--preset", "draft", "--seconds", "4", "--json"]) == 0
+    again = json.loads(capfd.readouterr().out)["compute_seconds"]
+    assert again != answer["quote"]["compute_seconds"], "the pieces that ran taught something"
+
+
+def test_a_receipt_says_what_a_cap_that_left_nothing_cost(
+    clips: Path, stopped_at: Callable[[int], None], capfd: pytest.CaptureFixture[str]
+) -> None:
+    stopped_at(0)
+    clip = clips / "a.mp4"
+    assert run(["generate", PROMPT, "-o", str(clip), *QUICK, "--max-compute", "1000"]) == 3
+    out, err = capfd.readouterr()
+    assert err == "failed: the cap would be exceeded\n" and list(clips.iterdir()) == []
+    assert [line.split()[0] for line in out.splitlines()] == ["model", "compute", "price"]
+    assert run(["generate", PROMPT, "-o", str(clip), *QUICK, "--max-compute", "1000", "--json"]) == 3
+    assert json.loads(capfd.readouterr().out)["output"] is None
 
 
 def test_a_bug_shows_its_traceback(

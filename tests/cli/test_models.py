@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from videosvc.cli.main import run
+from videosvc.families.checksums import write_sums
 
 
 def test_list(capsys: pytest.CaptureFixture[str]) -> None:
@@ -77,6 +78,21 @@ def test_check_finds_a_missing_file(missing: str, tiny_copy: Path, capsys: pytes
     (tiny_copy / missing).unlink()
     assert run(["models", "check", str(tiny_copy)]) == 2
     assert f"{missing} is missing" in capsys.readouterr().err
+
+
+def test_check_opens_the_tokenizer(tiny_copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tiny_copy / "tokenizer" / "tokenizer.json").write_text("{}")
+    assert run(["models", "check", str(tiny_copy)]) == 2
+    assert "tokenizer/tokenizer.json cannot be read" in capsys.readouterr().err
+
+
+def test_check_compares_checksums(tiny_copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_sums(tiny_copy)
+    assert run(["models", "check", str(tiny_copy)]) == 0
+    weights = tiny_copy / "transformer" / "diffusion_pytorch_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-4000] + b"\xff" * 4000)
+    assert run(["models", "check", str(tiny_copy)]) == 2
+    assert f"transformer/{weights.name} is damaged: its SHA-256" in capsys.readouterr().err
 
 
 def test_check_refuses_a_transformer_of_no_family(tiny_copy: Path, capsys: pytest.CaptureFixture[str]) -> None:

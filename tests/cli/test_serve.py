@@ -121,7 +121,7 @@ def test_what_cannot_be_served(
     assert "--no-embedded" in capsys.readouterr().err
     with socket.create_server(("127.0.0.1", 0)) as taken:
         assert run(["serve", *data, "--host", "127.0.0.1", "--port", str(taken.getsockname()[1])]) == 2
-    assert "--host: cannot listen" in capsys.readouterr().err
+    assert "--port: cannot listen" in capsys.readouterr().err
     assert run(["serve", "--port", "70000"]) == 2
 
 

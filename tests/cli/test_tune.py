@@ -180,6 +180,7 @@ def test_what_cannot_be_reached_keeps_what_was_measured(
     ("options", "says"),
     [
         (["--model", "sora"], "--model: 'sora' is unknown"),
+        (["--preset", "tiled"], "--preset: 'tiled' has decode='tiled', which is not swept and changes clips"),
         (["--preset", "ultra"], "--preset: 'ultra' is unknown"),
         (["--sizes", "60x60"], "--sizes: 60x60: model 'toyworld': width and height must be multiples of 16"),
         (["--steps", "many"], "--steps: 'many' must be a whole number from 1 to 200"),
@@ -188,7 +189,7 @@ def test_what_cannot_be_reached_keeps_what_was_measured(
         (["--samplers", "ddim"], "--samplers: 'ddim' is not one of"),
         (["--fps", "0"], "--fps: '0' must be a whole number"),
         (["--clips", "0"], "--clips: 0 must be from 1 to 10000"),
-        (["--seconds", "nan"], "--seconds: nan must be more than 0"),
+        (["--seconds", "nan"], "--seconds: nan must be at least 0.125"),
         (["--seed", "-1"], "--seed: -1 must be from 0"),
         (["--score", "beauty"], "--score: 'beauty' is not one of probe, reference, clip"),
         (["--score", "probe"], "--score: the probe cannot read model 'toyworld'"),
@@ -201,8 +202,10 @@ def test_what_cannot_be_reached_keeps_what_was_measured(
     ],
 )
 def test_bad_input_is_one_line_before_anything_is_loaded(
-    options: list[str], says: str, words: list[str], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    options: list[str], says: str, words: list[str], configs: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
+    text = (configs / "presets" / "balanced.toml").read_text().replace('"balanced"', '"tiled"')
+    (configs / "presets" / "tiled.toml").write_text(text.replace('"stream"', '"tiled"'))
     assert run([*words, *options]) == 2
     err = capfd.readouterr().err
     assert says in err and len(err.splitlines()) == 1

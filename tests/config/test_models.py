@@ -69,6 +69,8 @@ def test_a_hub_id_without_a_network_is_one_line(tmp_path: Path) -> None:
         (GOOD + 'offload = ["vae"]', "attention and offload: family anyflow_far has its own attention"),
         (GOOD + 'offload = ["encoder"]', "models.0.offload.0 = 'encoder': must be 'text_encoder' or 'vae'"),
         (GOOD + "offload = true", "models.0.offload = True: must be a list of 'text_encoder', 'vae'"),
+        (GOOD + "sink_chunks = 1", "sink_chunks needs window_chunks: without a window every chunk is kept"),
+        (GOOD + "window_chunks = 2\nsink_chunks = -1", "models.0.sink_chunks = -1"),
         (GOOD + "grdi = 8", "models.0.grdi: unknown key; allowed here: attention, defaults, family"),
     ],
 )

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ from hypothesis import strategies as st
 from known_configs import preset_text
 from videosvc.config.presets import load_preset
 from videosvc.config.request import MAX_SEED, Request, check_output, resolve_plan
-from videosvc.config.settings import CHECKOUT_CONFIGS, Settings
+from videosvc.config.settings import CHECKOUT_CONFIGS, PACKAGE, Settings
 from videosvc.errors import UserError
 
 BALLOON = Request("a red balloon", seed=7)
@@ -51,12 +53,14 @@ def test_a_seed_is_drawn_and_told() -> None:
         ("prompt", "", "prompt: must not be empty"),
         ("prompt", " \n\t", "prompt: must not be empty"),
         ("prompt", "a" * 501, "prompt: has 501 characters; at most 500"),
+        ("prompt", "red " * 40, "prompt: 41 tokens; the model reads at most 32"),
         ("prompt", "a\0b", "prompt: must not contain a NUL"),
         ("prompt", "a\udcffb", "prompt: must be UTF-8"),
         ("negative_prompt", "a" * 501, "negative_prompt: has 501"),
         ("model", "sora", "model: 'sora' is unknown; there are toyworld"),
         ("preset", "ultra", "preset: 'ultra' is unknown; there are balanced"),
-        ("seconds", 0.0, "seconds: 0 must be more than 0 and at most 8"),
+        ("seconds", 0.0, "seconds: 0 must be at least 0.125, a frame at 8 fps, and at most 8"),
+        ("seconds", 1e-9, "seconds: 1e-09 must be at least 0.125"),
         ("seconds", -1.0, "seconds: -1 must"),
         ("seconds", 8.1, "seconds: 8.1 must"),
         ("seconds", 1e300, "seconds: 1e+300 must"),
@@ -107,6 +111,28 @@ def test_a_preset_too_large_for_the_model_is_named(tmp_path: Path) -> None:
         resolve_plan(replace(BALLOON, preset="quality"), tmp_path, Settings())
 
 
+@pytest.mark.parametrize("fps", range(1, 17))
+def test_the_shortest_clip_that_is_told_of_is_one(fps: int) -> None:
+    with pytest.raises(UserError) as caught:
+        _plan(replace(BALLOON, seconds=0.01, fps=fps))
+    least = float(caught.value.message.split("at least ")[1].split(",")[0])
+    assert _plan(replace(BALLOON, seconds=least, fps=fps)).frames <= 2
+
+
+def test_a_text_is_counted_where_the_model_is_and_left_to_the_workers_where_not(tmp_path: Path) -> None:
+    long = replace(BALLOON, prompt="red " * 40)
+    for path, counted in ((str(PACKAGE / "bundled" / "toyworld"), True), ("not/here", False)):
+        models = (CHECKOUT_CONFIGS / "models.toml").read_text().replace("bundled:toyworld", path)
+        shutil.copytree(CHECKOUT_CONFIGS, tmp_path / path.replace("/", "-"))
+        (tmp_path / path.replace("/", "-") / "models.toml").write_text(models)
+        with pytest.raises(UserError, match="^prompt: 41 tokens") if counted else nullcontext():
+            resolve_plan(long, tmp_path / path.replace("/", "-"), Settings())
+
+
+def test_a_negative_prompt_that_is_not_read_is_not_counted() -> None:
+    assert _plan(replace(BALLOON, negative_prompt="red " * 40)).guidance_scale == 1.0
+
+
 @given(
     seconds=st.floats(),
     fps=st.integers(-5, 50),
@@ -119,6 +145,7 @@ def test_any_request_is_a_plan_within_limits_or_a_clear_refusal(seconds: float, 
         assert error.param in {"seconds", "fps", "size"}
     else:
         assert 1 <= plan.frames <= 8 * 16
+        assert plan.clip_seconds >= seconds - 1e-6
         assert plan.width % 16 == 0 and plan.height % 16 == 0
 
 

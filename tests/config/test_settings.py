@@ -50,7 +50,13 @@ def test_what_a_service_keeps_is_in_its_data_folder_unless_put_elsewhere(
     ("variable", "value"),
     [
         ("DATABASE_URL", "mysql://db/clips"),
+        ("DATABASE_URL", "postgresql+psycopg://:::"),
+        ("DATABASE_URL", "postgresql+psycopg://ada:hidden@db:abc/clips"),
         ("REDIS_URL", "cache:6379"),
+        ("REDIS_URL", "redis://:hidden@127.0.0.1:abc/0"),
+        ("REDIS_URL", "redis+socket:///run/redis.sock"),
+        ("DEVICE", "tpu"),
+        ("ARTIFACT_URL", "clips"),
         ("PORT", "65536"),
         ("WORKERS", "-1"),
         ("LEASE_S", "0"),
@@ -61,8 +67,10 @@ def test_a_wrong_value_of_the_service_is_named(
     variable: str, value: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(f"VIDEOSVC_{variable}", value)
-    with pytest.raises(ConfigError, match=rf"^VIDEOSVC_{variable}"):
+    with pytest.raises(ConfigError, match=rf"^VIDEOSVC_{variable}") as caught:
         load_settings(tmp_path)
+    assert "must be " in caught.value.message
+    assert "hidden" not in caught.value.message and "pattern" not in caught.value.message
 
 
 def test_origins_have_commas_between_them_in_the_environment(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -151,6 +152,22 @@ def test_a_clip_whose_chunks_are_all_done_is_never_thrown_away(slow_plan: Plan, 
             assert ran.error is None and ran.frames == CHUNKS * 8
 
 
+def test_a_stopped_run_tells_how_slow_the_device_was(slow_plan: Plan, run: Runner) -> None:
+    cap_s = 1.5 * COSTS.total_s(1)
+    always = run(slow_plan, Clock(slow_from=0.0, slowdown=2.5), cap_s).error
+    assert always is not None and always.kept is None and always.slowness == pytest.approx(2.5)
+    assert always.spent is not None and 0 < always.spent.compute_seconds <= cap_s
+    halfway = run(slow_plan, Clock(slow_from=0.5 * COSTS.total_s(1), slowdown=3.0), COSTS.needed_s(1)).error
+    assert halfway is not None and halfway.kept is not None
+    assert halfway.slowness is not None and 1.0 < halfway.slowness < 3.0
+
+
+def test_a_remembered_prompt_tells_of_no_speed(slow_plan: Plan, run: Runner) -> None:
+    error = run(slow_plan, Clock(slow_from=0.0, slowdown=0.01), 0.5).error
+    assert error is not None and error.spent is not None and error.spent.compute_seconds > 0
+    assert error.slowness is None
+
+
 def test_too_small_a_cap_is_refused_before_it_is_spent(slow_plan: Plan, run: Runner) -> None:
     ran = run(slow_plan, Clock(), 0.5)
     assert ran.error is not None and ran.error.code == "compute_cap_exceeded" and ran.error.exit_code == 3
@@ -223,6 +240,20 @@ def test_drafts_keep_the_cap_too(draft_plan: Plan, run: Runner) -> None:
             assert ran.jumps[-1][1] == 0.0 or ran.done.receipt.steps[-1] == 2  # the clean end, or half a jump to verify
             counts |= set(ran.done.receipt.steps)
     assert {1, 2, 3, draft_plan.most_steps} <= counts
+
+
+def test_landing_after_the_draft_costs_nothing_more(draft_plan: Plan, run: Runner) -> None:
+    chance = random.Random(3)
+    landed = 0
+    for _ in range(200):
+        cap_s = chance.uniform(1.0, 2.5) * COSTS.total_s(draft_plan.most_steps)
+        ran = run(draft_plan, Clock(chance.uniform(0, 1) * cap_s, slowdown=4.0), cap_s, bend=1.0)
+        for before, event in pairwise(ran.events):
+            landed += isinstance(before, StepDone) and isinstance(event, Traded) and event.steps == 1
+        assert ran.jumps.count((1.0, 0.0)) <= CHUNKS, "no draft is made twice"
+        if ran.error is None:
+            assert len(ran.jumps) == sum(ran.done.receipt.steps)
+    assert landed > 0
 
 
 def test_a_landed_draft_resumes_as_it_landed(draft_plan: Plan, run: Runner) -> None:

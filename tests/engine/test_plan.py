@@ -4,14 +4,33 @@ import json
 from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from videosvc.engine.plan import Plan
+from videosvc.engine.plan import Plan, frames_of
 from videosvc_samplers import draft_sigmas, flow_sigmas
 
 
-@pytest.mark.parametrize(("seconds", "frames"), [(2.0, 16), (2.06, 16), (2.07, 17), (0.01, 1)])
+@pytest.mark.parametrize(("seconds", "frames"), [(2.0, 16), (2.06, 17), (0.3, 3), (0.01, 1)])
 def test_frames(plan: Plan, seconds: float, frames: int) -> None:
     assert replace(plan, seconds=seconds).frames == frames
+
+
+@given(seconds=st.floats(0.01, 60), fps=st.integers(1, 60))
+def test_a_clip_is_never_shorter_than_asked_for_and_less_than_a_frame_longer(seconds: float, fps: int) -> None:
+    frames = frames_of(seconds, fps)
+    assert seconds * fps - 1e-5 < frames < seconds * fps + 1
+
+
+@given(frames=st.integers(1, 5000), fps=st.integers(1, 60))
+def test_whole_frames_are_taken_as_they_are(frames: int, fps: int) -> None:
+    assert frames_of(frames / fps, fps) == frames
+
+
+def test_what_is_told_is_the_clips_own_length(plan: Plan) -> None:
+    short, traded = replace(plan, seconds=0.3, fps=8), replace(plan, seconds=1.06, fps=1)
+    assert (short.clip_seconds, short.as_dict()["seconds"]) == (0.375, 0.375)
+    assert (traded.clip_seconds, traded.as_dict()["seconds"]) == (2.0, 2.0)
 
 
 def test_as_dict_is_the_contract(plan: Plan) -> None:

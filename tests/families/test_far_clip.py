@@ -9,8 +9,8 @@ from videosvc.families.anyflow_far import AnyFlowFAR
 from videosvc.families.far_clip import FarClip
 
 
-def open_clip(folder: Path, window_chunks: int | None, guidance_scale: float = 1.0) -> FarClip:
-    family = AnyFlowFAR("tiny", folder, window_chunks, torch.device("cpu"), torch.float32)
+def open_clip(folder: Path, window_chunks: int | None, guidance_scale: float = 1.0, sink_chunks: int = 0) -> FarClip:
+    family = AnyFlowFAR("tiny", folder, window_chunks, torch.device("cpu"), torch.float32, sink_chunks=sink_chunks)
     clip = family.open_clip(64, 64, family.encode_text("a red circle", ""), guidance_scale)
     assert isinstance(clip, FarClip)
     return clip
@@ -60,6 +60,32 @@ def test_a_window_drops_coarse_chunks_too(causal_folder: Path) -> None:
     for seed in range(6):
         clip.append(chunk(seed))
     assert clip.cache_bytes == 2.25 * TOKENS * TOKEN_BYTES
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize(
+    ("window", "sinks", "sizes"),
+    [
+        (1, 1, [1, 2, 2, 2, 2, 2]),  # no more in full than the model was trained to see: two
+        (2, 1, [1, 2, 2.25, 2.25, 2.25, 2.25]),  # the sink turns coarse
+        (1, 2, [1, 2, 2.25, 2.25, 2.25, 2.25]),  # the first sink does, and the second is one of the two in full
+        (1, 3, [1, 2, 2.25, 2.5, 2.5, 2.5]),
+        (3, 1, [1, 2, 2.25, 2.5, 2.5, 2.5]),
+    ],
+)
+def test_sinks_stay_and_memory_is_bounded(causal_folder: Path, window: int, sinks: int, sizes: list[float]) -> None:
+    clip, other = (open_clip(causal_folder, window, sink_chunks=sinks) for _ in range(2))
+    held = []
+    for seed in range(len(sizes)):
+        clip.append(chunk(seed))
+        other.append(chunk(100 + seed if seed < sinks else seed))
+        held.append(clip.cache_bytes / (TOKENS * TOKEN_BYTES))
+        assert len(clip._full) <= 2
+    assert held == sizes
+    # Chunks that rolled out of the window are the same in both: what differs are the sinks.
+    assert not torch.equal(clip.denoise(chunk(50), 1.0, 0.5), other.denoise(chunk(50), 1.0, 0.5))
+    (first, _), (others, _) = ((one.cache.context(0, 1) or (None, None)) for one in (clip, other))
+    assert first is not None and others is not None and not torch.equal(first, others)
 
 
 @torch.inference_mode()

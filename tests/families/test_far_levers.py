@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from tiny_model import make_tiny_checkpoint
 from videosvc.config.settings import PACKAGE
 from videosvc.errors import ModelError
-from videosvc.families import block_levers, low_bit_weights
+from videosvc.families import anyflow_far, block_levers, low_bit_weights
 from videosvc.families.anyflow_far import AnyFlowFAR
 from videosvc.families.compiled_blocks import compile_refusal
 from videosvc.families.far_clip import FarClip
+from videosvc.families.far_codecs import codec_refusal
 from videosvc.families.load_levers import LoadLevers
 from videosvc_kernels import Fp8Linear, Int8Linear, LowBitLinear, fp8_linear
 from videosvc_samplers import SamplerState, flow_map, flow_sigmas
@@ -182,3 +185,41 @@ def test_levers_that_cannot_be_are_refused(causal_folder: Path, monkeypatch: pyt
         pytest.raises(ModelError, match=r"lever compile=true cannot be: compiling for a CPU needs a C\+\+ compiler"),
     ):
         load(causal_folder, compiled=True)
+
+
+def test_measures_anew_what_was_replaced_or_is_of_another_type(tmp_path: Path) -> None:
+    """The hash samples large files: one that was written again, of the same size, is told by its time."""
+    folder, kept = make_tiny_checkpoint(tmp_path / "model"), tmp_path / "kept"
+    load(folder, "int8", kept=kept)
+    (path,) = kept.iterdir()
+    first = path.read_bytes()
+    weights = folder / "transformer" / "diffusion_pytorch_model.safetensors"
+    was = weights.stat()
+    os.utime(weights, ns=(was.st_atime_ns, was.st_mtime_ns + 1))
+    load(folder, "int8", kept=kept)
+    assert path.read_bytes() != first and list(kept.iterdir()) == [path]
+    AnyFlowFAR("tiny", folder, 1, torch.device("cpu"), torch.bfloat16, LoadLevers("int8"), kept)
+    assert len(list(kept.iterdir())) == 2
+
+
+def test_fused_blocks_that_fail_are_refused_at_load(causal_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fused_block = pytest.importorskip("videosvc.families.fused_block")
+
+    def fails(*arguments: object) -> None:
+        raise RuntimeError("Failed to find C compiler.\nSpecify one")
+
+    monkeypatch.setattr(block_levers, "fused_refusal", lambda device: None)
+    monkeypatch.setattr(fused_block, "quantize_modulated", fails)
+    with pytest.raises(ModelError, match=r"model 'tiny': lever weights='int8' cannot be: Failed to find C compiler\.$"):
+        load(causal_folder, "int8")
+
+
+def test_a_frame_cache_that_cannot_be_read_is_refused(causal_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert codec_refusal("int4", 24, torch.device("cpu"), torch.float32) is None
+    refused = codec_refusal("int8", 24, torch.device("meta"), torch.float32)
+    assert refused is not None and refused.startswith("lever frame_cache='int8' cannot be: ") and "\n" not in refused
+    monkeypatch.setattr(anyflow_far, "codec_refusal", lambda name, *_: refused if name == "int8" else None)
+    family = load(causal_folder)
+    made(family, "int4", chunks=1)
+    with pytest.raises(ModelError, match="model 'tiny': lever frame_cache='int8' cannot be: "):
+        made(family, "int8", chunks=1)

@@ -40,6 +40,10 @@ def drop_a_tensor(path: Path) -> None:
     save_file(tensors, path, metadata={"format": "pt"})
 
 
+def see_no_chunk_in_full(path: Path) -> None:
+    path.write_text(json.dumps({**json.loads(path.read_text()), "full_chunk_limit": 1}))
+
+
 def other_class(path: Path) -> None:
     path.write_text(json.dumps({"_class_name": "AutoencoderKLMochi"}))
 
@@ -52,7 +56,8 @@ def other_class(path: Path) -> None:
         (f"vae/{WEIGHTS}", scramble, f"vae/{WEIGHTS} is truncated or damaged"),
         ("text_encoder/model.safetensors", Path.unlink, "text_encoder/model.safetensors is missing"),
         (f"transformer/{WEIGHTS}", drop_a_tensor, "transformer: weights lack proj_out.bias"),
-        ("transformer/config.json", scramble, "transformer cannot be loaded"),
+        ("transformer/config.json", scramble, "transformer/config.json cannot be read"),
+        ("transformer/config.json", see_no_chunk_in_full, "full_chunk_limit is 1, and only 2 or more is served"),
         ("vae/config.json", other_class, "vae/config.json: _class_name 'AutoencoderKLMochi' is not one of"),
         ("tokenizer/tokenizer.json", Path.unlink, "tokenizer cannot be loaded"),
         ("model_index.json", Path.unlink, "model_index.json is missing"),

@@ -8,7 +8,8 @@ import torch
 from tiny_model import MAX_TOKENS
 from videosvc.errors import UserError
 from videosvc.families.anyflow_far import AnyFlowFAR
-from videosvc.families.prompt_encoder import clean, remembered
+from videosvc.families.prompt_encoder import remembered
+from videosvc.families.prompt_length import clean
 
 
 @pytest.fixture(scope="module")

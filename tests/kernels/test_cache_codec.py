@@ -96,3 +96,12 @@ def test_decodes_to_the_type_asked_for(name: str) -> None:
     assert codec.decode(parts, torch.bfloat16).dtype == torch.bfloat16
     assert codec.decode(parts, torch.float32).dtype == torch.float32
     assert codec.rotate(x).dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_is_kept_is_contiguous(name: str) -> None:
+    """A value comes as a view of a projection, heads after tokens; kept so, a GPU would copy it at every read."""
+    value = random(5, 2, 50, 3, 24).transpose(1, 2)
+    codec = codec_of(name, 24)
+    assert not value.is_contiguous() and all(part.is_contiguous() for part in codec.encode(value))
+    assert all(map(torch.equal, codec.encode(value), codec.encode(value.contiguous())))

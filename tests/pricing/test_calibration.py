@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from videosvc.config.models import AttentionName
 from videosvc.engine.plan import Plan
 from videosvc.pricing.calibration import Calibration, calibration_path, fingerprint_of, load_calibration
 
@@ -20,6 +21,17 @@ def test_other_weights_or_versions_make_it_stale(
     before = fingerprint_of("weights")
     monkeypatch.setattr("videosvc.pricing.calibration.version", lambda library: "99.0")
     assert fingerprint_of("weights") != before
+
+
+@pytest.mark.parametrize(("attention", "package"), [("flash", "flash-attn"), ("xformers", "xformers")])
+def test_the_package_that_attends_counts_where_it_does(
+    attention: AttentionName, package: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def installed(number: str) -> set[str]:
+        monkeypatch.setattr("videosvc.pricing.calibration.version", lambda name: number if name == package else "1.0")
+        return {fingerprint_of("weights", "auto", name) for name in (attention, "native")}
+
+    assert len(installed("2.0") | installed("2.1")) == 3, "one of native, and one of each version"
 
 
 @pytest.mark.parametrize(

@@ -5,12 +5,15 @@ from pathlib import Path
 
 import pytest
 
+from videosvc.config.json_file import write_json_file
 from videosvc.config.models import ModelEntry
 from videosvc.config.settings import Settings
 from videosvc.engine.meter import ComputeReceipt
 from videosvc.engine.plan import Plan
-from videosvc.pricing.calibration import Calibration
+from videosvc.families.attention_choice import AttentionChoice, choice_path, installed
+from videosvc.pricing.calibration import Calibration, fingerprint_of
 from videosvc.pricing.cost_model import CostModel
+from videosvc.pricing.shape import ModelShape
 
 
 @pytest.fixture
@@ -91,6 +94,15 @@ def test_a_landed_job_teaches_as_well_as_a_whole_one(
     assert model.fit(entry, plan).slowness == pytest.approx(1.5)
 
 
+def test_a_stopped_job_teaches_too(model: CostModel, entry: ModelEntry, plan: Plan, calibrated: Calibration) -> None:
+    before_s = model.estimate(plan, entry).compute_s
+    model.observe_stopped(plan, entry, None)
+    assert model.estimate(plan, entry).compute_s == before_s
+    model.observe_stopped(plan, entry, 3.0)
+    assert model.estimate(plan, entry).compute_s == pytest.approx(3 * before_s)
+    assert model.compute_cap(plan, entry, 9.0).costs.slowness == 3.0  # what the next one is measured against
+
+
 def test_a_resumed_job_teaches_nothing(
     model: CostModel, entry: ModelEntry, plan: Plan, calibrated: Calibration
 ) -> None:
@@ -105,3 +117,21 @@ def test_the_cap_of_a_run_has_the_costs_of_its_plan(
     assert cap.max_compute_s == 9.0
     assert cap.costs.total_s(plan.steps) == pytest.approx(model.estimate(plan, entry).compute_s)
     assert cap.costs.chunks[-1].append_s == 0.0
+
+
+def test_a_fit_by_an_attention_package_goes_stale_with_it(
+    model: CostModel, entry: ModelEntry, plan: Plan, shape: ModelShape, calibrated: Calibration, settings: Settings,
+    calibration_file: Path,
+) -> None:  # fmt: skip
+    entry = entry.model_copy(update={"attention": "auto"})
+    path = choice_path(settings.data_dir / "quantized", entry.name, "cpu")
+    choice = AttentionChoice(
+        device="cpu", model=entry.name, size="64x64", frames=8, versions=installed(), seconds={"math": 1.0}, refused={}
+    )
+    fingerprint = fingerprint_of(shape.model_hash, "auto", "math")
+    calibrated.model_copy(update={"fingerprint": fingerprint}).save(calibration_file)
+    assert not model.estimate(plan, entry).calibrated, "nothing says that it attends so"
+    write_json_file(path, choice)
+    assert model.estimate(plan, entry).calibrated
+    write_json_file(path, choice.model_copy(update={"versions": {**installed(), "flash-attn": "99.0"}}))
+    assert not model.estimate(plan, entry).calibrated

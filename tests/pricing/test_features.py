@@ -1,12 +1,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
+import torch
 
+from tiny_model import make_tiny_checkpoint
 from videosvc.engine.plan import Plan
+from videosvc.families.anyflow_far import AnyFlowFAR
+from videosvc.families.far_clip import FarClip
 from videosvc.families.latent_spec import LatentSpec
 from videosvc.pricing.features import FEATURES, run_features
+from videosvc.pricing.frame_memory import FrameMemory
 from videosvc.pricing.shape import ModelShape
 
 
@@ -37,8 +43,43 @@ def test_guidance_doubles_what_the_transformer_does(plan: Plan, shape: ModelShap
 
 
 def test_without_a_window_every_chunk_is_looked_back_on(plan: Plan, shape: ModelShape) -> None:
-    work = run_features(replace(plan, seconds=4.0), replace(shape, window_chunks=None))
+    work = run_features(replace(plan, seconds=4.0), replace(shape, window_chunks=None, full_chunks=None))
     assert [chunk.denoise[2] for chunk in work.chunks] == [32 * 32 * n / 1e6 for n in (1, 2, 3, 4)]
+    assert all(chunk.append == chunk.denoise for chunk in work.chunks)
+
+
+def test_chunks_that_age_are_encoded_once_more_and_count_less(plan: Plan, shape: ModelShape) -> None:
+    """Two in full, older ones in a quarter of the tokens."""
+    work = run_features(
+        replace(plan, seconds=5.0), replace(shape, window_chunks=None, full_chunks=2, coarse_share=1 / 4)
+    )
+    assert [chunk.denoise[2] * 1e6 for chunk in work.chunks] == pytest.approx(
+        [32 * 32 * n for n in (1, 2, 3, 3.25, 3.5)]
+    )
+    assert [chunk.coarse for chunk in work.chunks] == [
+        None,
+        None,
+        (1.0, 0.008, 8 * 8 / 1e6),
+        (1.0, 0.008, 8 * 16 / 1e6),
+        (1.0, 0.008, 8 * 24 / 1e6),
+    ]
+    assert work.chunks[3].append == pytest.approx((2.0, 0.040, work.chunks[3].denoise[2] + 8 * 16 / 1e6))
+
+
+@pytest.mark.parametrize(("window", "sinks"), [(None, 0), (1, 0), (2, 0), (4, 0), (1, 1), (2, 1), (1, 3), (3, 2)])
+def test_remembers_what_the_clip_does(shape: ModelShape, window: int | None, sinks: int, tmp_path: Path) -> None:
+    family = AnyFlowFAR(
+        "tiny", make_tiny_checkpoint(tmp_path), window, torch.device("cpu"), torch.float32, sink_chunks=sinks
+    )
+    clip = family.open_clip(64, 64, family.encode_text("red", None), 1.0)
+    assert isinstance(clip, FarClip)
+    memory = FrameMemory(replace(shape, window_chunks=window, sink_chunks=sinks, full_chunks=2, coarse_share=1 / 4))
+    bytes_a_latent = 16 * 2 * 2 * 48 * 4  # tokens, layers, key and value, channels, float32
+    with torch.inference_mode():
+        for _ in range(7):
+            clip.append(torch.zeros(1, 16, 2, 8, 8))
+            memory.append(2)
+            assert clip.cache_bytes == memory.latents * bytes_a_latent
 
 
 def test_each_kind_has_its_features(plan: Plan, shape: ModelShape) -> None:

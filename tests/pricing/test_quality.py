@@ -60,9 +60,10 @@ def test_levers_are_told_apart(plan: Plan) -> None:
     drafts = [replace(plan, sampler="draft", draft_threshold=threshold) for threshold in (0.1, 0.2)]
     draft = point(0.7).model_copy(update={"sampler": "draft", "draft_threshold": 0.1})
     assert worth(drafts[:1], draft) == ([0.7], True) and worth(drafts, draft)[1] is False
-    for unlike in (both[1], replace(plan, decode="tiny"), replace(plan, step_cache="mag")):
+    cut = replace(plan, decode="tiled")
+    for unlike in (both[1], cut, replace(plan, decode="tiny"), replace(plan, step_cache="mag")):
         assert worth([plan, unlike], point(0.8)) == ([1.0, 0.5], False)  # one was never measured: ranks only
-    assert worth([plan, replace(plan, compile=True, decode="tiled")], point(0.8)) == ([0.8, 0.8], True)
+    assert worth([plan, replace(plan, compile=True, decode="full")], point(0.8)) == ([0.8, 0.8], True)
 
 
 @SHARED

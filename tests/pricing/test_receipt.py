@@ -108,6 +108,29 @@ def test_savings_lead_from_the_reference_to_what_was_taken(quote: Quote, share: 
     assert quote.baseline_s > quote.compute_s and receipt["baseline_compute_seconds"] > receipt["compute_seconds"]
 
 
+def test_what_accepted_drafts_saved_is_a_lever(quote: Quote) -> None:
+    quote = replace(quote, plan=replace(quote.plan, sampler="draft", steps=4, draft_threshold=0.1))  # 2 or 4 forwards
+    accepted, half, refined = (full_receipt(_receipt(quote, 1.4, steps), quote) for steps in ((2, 2), (2, 4), (4, 4)))
+    assert "drafts" not in {lever["name"] for lever in refined["levers"]}
+    seconds = 1.4 * quote.compute_s
+    for receipt, forwards, needless in ((accepted, 5, 4), (half, 7, 2)):  # one of them takes a chunk into the cache
+        saved_s = receipt["levers"][-1]["saved_compute_seconds"]
+        assert receipt["levers"][-1]["name"] == "drafts"
+        assert saved_s == pytest.approx(needless / forwards * seconds, abs=1e-3)
+    for receipt in (accepted, half, refined):
+        saved_s = sum(lever["saved_compute_seconds"] for lever in receipt["levers"])
+        assert receipt["baseline_compute_seconds"] - saved_s == pytest.approx(receipt["compute_seconds"], abs=1e-3)
+
+
+def test_what_a_step_cache_skipped_is_a_lever(quote: Quote) -> None:
+    quote = replace(quote, plan=replace(quote.plan, step_cache="sea"))
+    receipt = full_receipt(_receipt(quote, 0.7), quote)
+    skipped = {"name": "skipped_steps", "saved_compute_seconds": pytest.approx(0.3 * quote.compute_s, abs=1e-3)}
+    assert receipt["levers"][-1] == skipped
+    slower = full_receipt(_receipt(quote, 1.2), quote)
+    assert slower["levers"][-1]["saved_compute_seconds"] == 0.0, "on a device that has slowed down nobody can tell"
+
+
 def test_energy_is_measured_or_rated(quote: Quote) -> None:
     rated = full_receipt(_receipt(quote, 1.0), quote)
     assert rated["energy_source"] == "rated_watts"

@@ -23,6 +23,23 @@ def test_by_default_it_is_all_that_the_model_can(entry: ModelEntry) -> None:
     assert len(set(grid.settings())) == 3 * 4 * 4 * 3
 
 
+def test_what_makes_the_same_clips_is_swept_once(entry: ModelEntry) -> None:
+    assert Grid.parse(entry, BALANCED, bf16_is_native=True).weights == ("native", "int8", "fp8")
+    film = entry.model_copy(update={"family": "wan"})
+    assert Grid.parse(film, BALANCED).frame_caches == ("native",)
+    assert Grid.parse(film, BALANCED, frame_caches="off").frame_caches == ("off",)
+    with pytest.raises(UserError, match="frame_caches: all are one to family wan; name one"):
+        Grid.parse(film, BALANCED, frame_caches="native,off")
+
+
+@pytest.mark.parametrize(("lever", "value"), [("decode", "tiny"), ("decode", "tiled"), ("step_cache", "mag")])
+def test_what_a_table_cannot_say_is_no_base(entry: ModelEntry, lever: str, value: str) -> None:
+    base = BALANCED.model_copy(update={"levers": BALANCED.levers.model_copy(update={lever: value})})
+    with pytest.raises(UserError, match=f"preset: 'balanced' has {lever}='{value}', which is not swept") as refused:
+        Grid.parse(entry, base)
+    assert refused.value.param == "preset"
+
+
 def reference(size: str) -> Preset:
     asked = {"size": size, "steps": 50, "sampler": "euler"}
     return BALANCED.model_copy(update={"quality": BALANCED.quality.model_copy(update=asked)})

@@ -1,8 +1,9 @@
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,10 +11,12 @@ import torch
 from tiny_model import make_tiny_checkpoint
 from videosvc.config.quality import QualityTable, Sweep
 from videosvc.config.size import Size
+from videosvc.engine.events import Event
 from videosvc.engine.generate import Engine
 from videosvc.engine.plan import Plan
 from videosvc.errors import UserError
 from videosvc.families.anyflow_far import AnyFlowFAR
+from videosvc.families.load_levers import NO_LEVERS, LoadLevers
 from videosvc.pricing.clip_frames import Frames
 from videosvc.pricing.finding import Findings
 from videosvc.pricing.frontier_file import FIELDS, findings_of, narrowed, quality_table, sweep_of
@@ -69,7 +72,7 @@ class Witness:
 
 
 def test_measures_cost_and_quality_of_every_setting(engine: Engine, base: Plan) -> None:
-    tuner = Tuner({"native": engine}, base, ReferenceScore(), RATE, seed=5)
+    tuner = Tuner({NO_LEVERS: engine}, base, ReferenceScore(), RATE, seed=5)
     shares: list[float] = []
     found = tuner.run(SWEPT, REFERENCES, PROMPTS, shares.append)
     assert [finding.setting for finding in found.swept] == list(SWEPT)
@@ -113,7 +116,7 @@ def _comes_back_from_its_table(table: QualityTable, sweep: Sweep, found: Finding
 
 def test_takes_one_prompt_after_the_other_with_all_settings_in_turn(engine: Engine, base: Plan) -> None:
     witness = Witness()
-    Tuner({"native": engine}, base, witness, RATE, seed=0).run(SWEPT, REFERENCES, PROMPTS)
+    Tuner({NO_LEVERS: engine}, base, witness, RATE, seed=0).run(SWEPT, REFERENCES, PROMPTS)
     assert witness.rounds == [(0, PROMPTS[0], [SMALL, LARGE]), (1, PROMPTS[1], [SMALL, LARGE])]
     assert all(sorted(seen) == sorted([SMALL, LARGE] * 4) for seen in witness.seen)
 
@@ -121,6 +124,26 @@ def test_takes_one_prompt_after_the_other_with_all_settings_in_turn(engine: Engi
 def test_what_is_swept_and_reference_too_is_made_once(engine: Engine, base: Plan) -> None:
     witness = Witness()
     both = (*SWEPT[:1], REFERENCES[-1])
-    found = Tuner({"native": engine}, base, witness, RATE, seed=0).run(both, REFERENCES, PROMPTS[:1])
+    found = Tuner({NO_LEVERS: engine}, base, witness, RATE, seed=0).run(both, REFERENCES, PROMPTS[:1])
     assert witness.seen == [[SMALL, LARGE, SMALL]]
     assert found.references[-1:] == found.swept[1:]
+
+
+def test_references_are_made_with_no_lever_pulled(engine: Engine, base: Plan) -> None:
+    made: list[tuple[LoadLevers, Plan]] = []
+
+    class Noting:
+        family = engine.family
+
+        def __init__(self, levers: LoadLevers) -> None:
+            self.levers = levers
+
+        def run(self, plan: Plan, file: Path) -> Iterator[Event]:
+            made.append((self.levers, plan))
+            return engine.run(replace(plan, compile=False), file)  # as if it were compiled
+
+    engines = {levers: Noting(levers) for levers in (NO_LEVERS, LoadLevers("native", compile=True))}
+    tuner = Tuner(engines, replace(base, compile=True), Witness(), RATE, seed=0)  # type: ignore[arg-type]
+    tuner.run(SWEPT[:2], REFERENCES, PROMPTS[:1])
+    assert {(plan.sampler, plan.compile) for _, plan in made} == {("euler", False), ("flow_map", True)}
+    assert all(plan.loading == levers for levers, plan in made)

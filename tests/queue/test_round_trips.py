@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from decimal import Decimal
@@ -14,7 +15,7 @@ from videosvc_queue.context import Context
 from videosvc_queue.events import EventBus
 from videosvc_queue.job import Job, NewJob, Status
 from videosvc_queue.nudges import Nudges
-from videosvc_queue.runner import Outcome, run_one
+from videosvc_queue.runner import Handler, Outcome, run_one
 from videosvc_queue.store import Store
 from videosvc_queue.tenants import TenantLimits
 
@@ -69,37 +70,45 @@ def test_a_jobs_life_takes_few_statements_however_many_its_steps(
     assert len(statements) <= 6 + STEPS // 100
 
 
-def test_a_job_hears_of_its_cancel_at_the_next_step(
-    store: Store, bus: EventBus, nudges: Nudges, new_job: Callable[..., NewJob], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("videosvc_queue.context.ASK_S", 1e9)
+@pytest.mark.parametrize(("told", "ask_s"), [(True, 1e9), (False, 0.05)], ids=["told", "the word was lost"])
+def test_a_job_learns_of_its_cancel_between_two_steps(
+    store: Store, bus: EventBus, nudges: Nudges, new_job: Callable[..., NewJob], monkeypatch: pytest.MonkeyPatch,
+    told: bool, ask_s: float,
+) -> None:  # fmt: skip
+    """`ask_s`: after which SQL is asked without having been told."""
+    monkeypatch.setattr("videosvc_queue.context.ASK_S", ask_s)
 
     def handler(job: Job, context: Context) -> Outcome:
         context.check()
         store.cancel(job.id, job.tenant)
-        bus.nudge(job.id)
-
-        while True:  # until the word is here
-            context.check()
-
-    job = store.submit(new_job(), TenantLimits())[0]
-    run_one(store, bus, handler, ["toy"], "worker", nudges=nudges)
-    ended = store.get(job.id)
-    assert ended is not None and ended.status is Status.CANCELLED
-
-
-def test_a_job_whose_word_was_lost_asks_in_the_end(
-    store: Store, bus: EventBus, nudges: Nudges, new_job: Callable[..., NewJob], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("videosvc_queue.context.ASK_S", 0.05)
-
-    def handler(job: Job, context: Context) -> Outcome:
-        context.check()
-        store.cancel(job.id, job.tenant)
+        if told:
+            bus.nudge(job.id)
         while True:
             context.check()
 
+    assert cancelled(store, bus, nudges, new_job, handler)
+
+
+def test_a_job_hears_of_its_cancel_in_its_rest(
+    store: Store, bus: EventBus, nudges: Nudges, new_job: Callable[..., NewJob], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for seconds in ("context.ASK_S", "patience.FIRST_REST_S", "patience.LONGEST_REST_S"):
+        monkeypatch.setattr(f"videosvc_queue.{seconds}", 1e6)
+
+    def handler(job: Job, context: Context) -> Outcome:
+        def cancel() -> None:
+            store.cancel(job.id, job.tenant)
+            bus.nudge(job.id)
+
+        threading.Timer(0.1, cancel).start()
+        raise RuntimeError
+
+    assert cancelled(store, bus, nudges, new_job, handler)
+
+
+def cancelled(store: Store, bus: EventBus, nudges: Nudges, new_job: Callable[..., NewJob], handler: Handler) -> bool:
+    """Whether a job that is run ends so."""
     job = store.submit(new_job(), TenantLimits())[0]
     run_one(store, bus, handler, ["toy"], "worker", nudges=nudges)
     ended = store.get(job.id)
-    assert ended is not None and ended.status is Status.CANCELLED
+    return ended is not None and ended.status is Status.CANCELLED

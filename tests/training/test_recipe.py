@@ -8,7 +8,7 @@ import torch
 from diffusers import AnyFlowFARTransformer3DModel
 from safetensors.torch import load_file
 
-from training.toyworld import autoencoder, distil, flow, latents, recipe
+from training.toyworld import autoencoder, decoder, distil, flow, latents, recipe
 from training.toyworld.clips import Clips, Order
 from training.toyworld.world import render
 from videosvc.config.models import ModelEntry
@@ -45,6 +45,9 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(autoencoder, "CLIPS_PER_SIZE", {64: 8, 72: 4, 80: 4})
     monkeypatch.setattr(autoencoder, "draw", _draw)
     monkeypatch.setattr(latents, "draw", _draw)
+    monkeypatch.setattr(decoder, "CLIPS_PER_SIZE", {64: 8, 96: 4})
+    monkeypatch.setattr(decoder, "SIZE_WEIGHTS", {64: 1, 96: 1})
+    monkeypatch.setattr(decoder, "draw", _draw)
     monkeypatch.setattr(flow, "make_transformer", _small_transformer)
     monkeypatch.setattr(flow, "BATCH_TOKENS", 144)
     monkeypatch.setattr(distil, "BATCH_TOKENS", 144)
@@ -73,6 +76,12 @@ def test_the_recipe_makes_a_model_that_generates(small: None, tmp_path: Path) ->
     saved = torch.load(work / "distil.pt", weights_only=True)
     assert {value.dtype for value in saved["model"].values()} == {torch.float32}
     assert saved["step"] >= 1
+    # The latents stay what the transformer was trained on: only the decoder was finished.
+    first, finished = (
+        torch.load(work / f"{name}.pt", weights_only=True)["model"] for name in ("autoencoder", "decoder")
+    )
+    changed = {name for name in first if not torch.equal(first[name], finished[name])}
+    assert changed and not any(name.startswith("encoder") for name in changed)
 
     # A second run finds every stage finished, and gives the same model.
     before = {file.name: file.read_bytes() for file in (output / "transformer").iterdir()}

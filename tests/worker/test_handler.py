@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 
 from eventually import eventually
+from videosvc.api.video_object import video_object
 from videosvc.artifacts.store import ArtifactStore
 from videosvc.config.models import load_model
 from videosvc.config.settings import Settings
@@ -24,6 +25,7 @@ from videosvc.engine.checkpoint import Checkpoint
 from videosvc.engine.generate import Engine
 from videosvc.engine.loading import open_engine
 from videosvc.errors import GenerationError
+from videosvc.pricing.cost_model import CostModel
 from videosvc.pricing.quote import Quote
 from videosvc.worker import attempt
 from videosvc.worker.handler import VideoHandler
@@ -137,6 +139,7 @@ def test_who_watches_sees_plan_progress_and_previews(
     assert kinds[0] == "plan" and kinds[-1] == "completed" and kinds.count("preview") >= 1
     assert events[0].data["plan"]["size"] == "64x64"
     assert events[0].data["unknown_words"] == ["zeppelin"]
+    assert video_object(job)["warnings"] == ["the model never saw these words: zeppelin"]
     progress = [event.data for event in events if event.kind == "progress"]
     percents = [data["progress"] for data in progress]
     assert percents == sorted(percents) and percents[0] > 0 and percents[-1] == 99
@@ -144,6 +147,22 @@ def test_who_watches_sees_plan_progress_and_previews(
     assert places == [(1, 2, 1, 2), (1, 2, 2, 2), (1, 2, 2, 2), (2, 2, 1, 2), (2, 2, 2, 2), (2, 2, 2, 2)]
     picture = Image.open(io.BytesIO(bench.bus.get_preview(job.id)))
     assert (picture.format, picture.size) == ("JPEG", (64, 64))
+
+
+def test_a_preview_is_a_frame_that_is_there_or_a_steps_if_none_comes_for_long(
+    bench: Bench, handler: VideoHandler, quoted: Any, submitted: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def shown(step_preview_s: float) -> list[int]:
+        monkeypatch.setattr(attempt, "STEP_PREVIEW_S", step_preview_s)
+        submitted(quoted())
+        return [event.data["progress"] for event in bench.bus.read(bench.run(handler).id) if event.kind == "preview"]
+
+    monkeypatch.setattr(attempt, "PREVIEW_S", 0.0)
+    monkeypatch.setattr(attempt, "PREVIEW_SHARE", 1.0)
+    assert shown(1e9) == [50, 99]  # the chunks'
+    assert shown(0.0) == [16, 33, 50, 66, 83, 99]
+    monkeypatch.setattr(attempt, "PREVIEW_S", 1e9)
+    assert shown(1e9) == [50]
 
 
 def test_between_two_words_of_progress_is_a_while_but_no_chunk_ends_unheard(
@@ -337,14 +356,16 @@ def test_a_cap_that_cannot_be_kept_ends_the_job_below_it_and_leaves_no_file(
 
 
 def test_what_a_cap_leaves_of_a_clip_can_be_fetched(
-    bench: Bench, handler: VideoHandler, quoted: Any, submitted: Any, monkeypatch: pytest.MonkeyPatch, checkpoints: Path
-) -> None:
+    bench: Bench, handler: VideoHandler, quoted: Any, submitted: Any, monkeypatch: pytest.MonkeyPatch,
+    checkpoints: Path, settings: Settings, folder: Path,
+) -> None:  # fmt: skip
     def stop(self: Budget, chunk: int) -> None:
         if chunk == 1:
             raise ComputeCapExceeded("the cap would be exceeded")
 
     monkeypatch.setattr(Budget, "require_landing", stop)
-    submitted(quoted(seconds=4.0))
+    quote = replace(quoted(seconds=4.0), max_compute_s=1000.0)
+    submitted(quote)
     job = bench.run(handler)
     assert (job.status, job.error_code) == (Status.FAILED, "compute_cap_exceeded")
     assert "; the first " in str(job.error_message) and "s of the clip are kept" in str(job.error_message)
@@ -355,6 +376,8 @@ def test_what_a_cap_leaves_of_a_clip_can_be_fetched(
     assert set(receipt) >= RECEIPT and receipt["by_stage"]["mux"] > 0
     assert 0 < receipt["charged_usd"] <= receipt["quoted_usd"]
     assert bench.store.spent_today(job.tenant) == Decimal(str(receipt["charged_usd"]))
+    learnt = CostModel(settings.data_dir, "cpu").fit(load_model(folder, "toyworld"), quote.plan)
+    assert learnt.slowness != 1.0, "the next one is planned at the speed that was seen"
 
 
 def test_a_model_that_is_gone_or_damaged_is_named(

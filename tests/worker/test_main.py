@@ -102,7 +102,7 @@ def test_a_job_whose_worker_is_killed_ends_as_if_nothing_had_happened(
     # Seconds of compute, of which a checkpoint is worth its while, even with a tiny model on a quick machine.
     reference.write_text(reference.read_text().replace("steps = 50", "steps = 200").replace("fps = 8", "fps = 16"))
     first = new_worker()
-    long = quoted(preset="reference", seconds=8.0)
+    long = quoted(preset="reference", seconds=8.0, size="128x128")
     killed, undisturbed = submitted(long), submitted(long)
     checkpoint = checkpoints / f"{killed.id}.safetensors"
     eventually(checkpoint.exists, STARTED_S)

@@ -11,7 +11,8 @@ import pytest
 from videosvc.config.reload import LiveConfig
 from videosvc.config.settings import Settings
 from videosvc.families import block_levers
-from videosvc.worker.main import make_handler, warm_up_plans
+from videosvc.worker.handler import VideoHandler
+from videosvc.worker.main import MAX_MODELS, make_handler, warm_up_plans
 from videosvc_queue.events import EventBus
 from videosvc_queue.job import Status
 from videosvc_queue.runner import run_one
@@ -63,6 +64,23 @@ def test_a_job_finds_its_preset_compiled(
         receipt = job.result["receipt"]
         assert receipt["compute_seconds"] == pytest.approx(sum(receipt["by_stage"].values()), abs=3e-4)
     assert len(compilations) == 1, "at the start, and no more"
+
+
+def test_every_compiled_preset_is_compiled_and_the_first_ones_stay(
+    compilations: list[int], config: LiveConfig, settings: Settings, compiled_preset: str, folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(block_levers, "bfloat16_refusal", lambda device: None)
+    text = (folder / "presets" / f"{compiled_preset}.toml").read_text().replace('"quick"', '"small"')
+    (folder / "presets" / "small.toml").write_text(text.replace('weights = "native"', 'weights = "bf16"'))
+    config.refresh()
+    plans = warm_up_plans(config.folder, settings)
+    assert [(one.weights, one.compile) for one in plans] == [("native", False), ("native", True), ("bf16", True)]
+    handler = make_handler(settings, config, NAMED)
+    assert isinstance(handler, VideoHandler) and len(compilations) == len(plans) - 1 == MAX_MODELS
+    for plan in plans[:MAX_MODELS]:
+        handler.warm_up(plan)
+        assert len(compilations) == MAX_MODELS, "it was in memory"
 
 
 def test_a_worker_without_a_compiler_serves_what_needs_none(

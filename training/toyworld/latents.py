@@ -45,10 +45,20 @@ def sample_latent_orders(count: int, size: int, rng: random.Random) -> list[Orde
     return orders
 
 
+def _spread(vae: CausalConvAutoencoder) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of each channel, (1, C, 1, 1, 1)."""
+    mean, std = torch.tensor([vae.config.latents_mean, vae.config.latents_std], device=vae.device)
+    return mean.view(1, -1, 1, 1, 1), std.view(1, -1, 1, 1, 1)
+
+
 def normalise(vae: CausalConvAutoencoder, latents: Tensor) -> Tensor:
-    mean, std = torch.tensor([vae.config.latents_mean, vae.config.latents_std], device=latents.device)
-    normalised: Tensor = (latents - mean.view(1, -1, 1, 1, 1)) / std.view(1, -1, 1, 1, 1)
-    return normalised
+    mean, std = _spread(vae)
+    return (latents - mean) / std
+
+
+def denormalise(vae: CausalConvAutoencoder, latents: Tensor) -> Tensor:
+    mean, std = _spread(vae)
+    return latents * std + mean
 
 
 @torch.no_grad()

@@ -16,7 +16,7 @@ import torch
 from diffusers import AnyFlowFARTransformer3DModel, FlowMapEulerDiscreteScheduler
 from transformers import PreTrainedTokenizerFast, UMT5EncoderModel
 
-from training.toyworld import autoencoder, distil, flow, reader, text
+from training.toyworld import autoencoder, decoder, distil, flow, reader, text
 from training.toyworld.evaluate import BUNDLED, write_scores
 from training.toyworld.latents import load_or_encode
 from videosvc.families.causal_autoencoder import CausalConvAutoencoder
@@ -77,7 +77,9 @@ def run(budget_minutes: float, work: Path, output: Path) -> None:
     transformer = flow.train(work, budget_s["flow"], batches, vae.config.z_dim)
     save(work / "teacher", vae, encoder, tokenizer, transformer)
     judge = reader.train(work, budget_s["reader"], latents, device)
-    save(output, vae, encoder, tokenizer, distil.train(work, budget_s["distil"], batches, transformer, judge))
+    student = distil.train(work, budget_s["distil"], batches, transformer, judge)
+    makes = decoder.Student(flow.Velocity(student).requires_grad_(False), encoder, tokenizer)
+    save(output, decoder.train(work, budget_s["decoder"], vae, makes), encoder, tokenizer, student)
 
 
 if __name__ == "__main__":

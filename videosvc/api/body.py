@@ -85,8 +85,10 @@ def _parse_json(data: bytes) -> Body:
         raise invalid("body", "must be UTF-8 text") from error
     except RecursionError as error:
         raise invalid("body", "is nested too deeply") from error
-    except ValueError as error:
+    except json.JSONDecodeError as error:
         raise invalid("body", f"must be JSON: {error}") from error
+    except ValueError as error:  # Python's limit, with advice for whoever runs it
+        raise invalid("body", "has a number of too many digits") from error
     if not isinstance(fields, dict):
         raise invalid("body", "must be a JSON object")
     return Body(fields, {})

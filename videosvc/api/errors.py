@@ -11,13 +11,16 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 from redis import RedisError
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 from starlette.types import ExceptionHandler
 
+from videosvc.api.schemas import VideoRequest
+from videosvc.engine.picture import PARAM
 from videosvc.errors import CapTooLow, ConfigError, UnknownModel, UnknownPreset, UserError
 from videosvc_queue.errors import IdempotencyConflict, QueueFull, QuotaExceeded
 from videosvc_queue.submit import JobDeleted
@@ -27,7 +30,8 @@ log = logging.getLogger(__name__)
 RETRY_AFTER_S = 5  # of a 503: a restarted database or Redis is back by then
 
 TYPES = {400: "invalid_request_error", 401: "authentication_error", 403: "permission_error", 404: "not_found_error",
-         409: "conflict_error", 422: "invalid_request_error", 429: "rate_limit_error"}
+         409: "conflict_error", 422: "invalid_request_error", 429: "rate_limit_error"}  # fmt: skip
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 PLAIN_CODES = {401: "invalid_api_key", 403: "forbidden", 404: "not_found", 405: "method_not_allowed"}
 
 
@@ -77,12 +81,13 @@ def unavailable(message: str) -> ApiError:
     return ApiError(503, "unavailable", message, retry_after_s=RETRY_AFTER_S)
 
 
-def invalid_value(error: ValidationError, model: type[BaseModel]) -> ApiError:
-    """The first mistake in a request's fields."""
+def invalid_value(error: ValidationError) -> ApiError:
+    """The first mistake in a VideoRequest's fields."""
     problem = error.errors(include_url=False)[0]
     param = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
-        return invalid(param, f"unknown field; known are {', '.join(sorted(model.model_fields))}")
+        known = sorted([*VideoRequest.model_fields, PARAM])
+        return invalid(param, f"unknown field; known are {', '.join(known)}")
     if problem["type"] == "missing":
         return invalid(param, "is missing")
     reason = problem["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
@@ -127,10 +132,14 @@ def as_api_error(error: Exception) -> ApiError:
 
 
 def _invalid_parameter(error: RequestValidationError) -> ApiError:
-    """Of the query; bodies are checked in body.py."""
+    """Of the query and the headers; bodies are checked in body.py."""
     problem = error.errors()[0]
     param = str(problem["loc"][-1])
+    if problem["loc"][0] == "header":
+        param = param.title()  # as the contract writes Idempotency-Key
     reason = problem["msg"].replace("Input should be", "must be")
+    if problem["type"] == "string_pattern_mismatch":
+        reason = "must be ASCII characters without spaces"
     return invalid(param, f"{reprlib.repr(problem.get('input'))}: {reason}")
 
 
@@ -138,9 +147,18 @@ HANDLED = (ApiError, UserError, QueueFull, QuotaExceeded, IdempotencyConflict, J
            RedisError, RequestValidationError, HTTPException, Exception)  # fmt: skip
 
 
+def _methods(request: Request) -> list[str]:
+    """What may be done with the path of a request."""
+    routes = request.app.routes
+    scopes = {method: {**request.scope, "method": method} for method in METHODS}
+    return [method for method in METHODS if any(route.matches(scopes[method])[0] is Match.FULL for route in routes)]
+
+
 def add_error_handlers(app: FastAPI) -> None:
     async def respond(request: Request, error: Exception) -> JSONResponse:
         answer = as_api_error(error)
+        if answer.status == 405:  # the framework tells the methods of one route only
+            answer.headers["Allow"] = ", ".join(_methods(request))
         if answer.status >= 500 and answer.code != "internal_error":  # uvicorn logs a bug with its traceback
             log.error("%s %s: %s", request.method, request.url.path, error)
         return answer.response()

@@ -43,7 +43,7 @@ def open_app(settings: Settings, folder: Path, redis_url: str) -> Iterator[FastA
 
     Raises ConfigError if it is broken, UserError if nobody may call what would listen on `settings.host`.
     """
-    settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    settings.make_data_dir()
     with ExitStack() as stack:
         config = stack.enter_context(live_config(folder))
         store = stack.enter_context(Store(settings.database_url))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 from pydantic.config import JsonDict
 
 from videosvc.config.request import Request
@@ -26,6 +27,21 @@ def _no_boolean(value: object) -> object:
 Real = Annotated[float, BeforeValidator(_no_boolean)]
 Whole = Annotated[int, BeforeValidator(_no_boolean)]
 
+
+def _web_url(text: str) -> str:
+    if re.fullmatch(WEB_URL, text) is None:
+        raise ValueError("must be an http:// or https:// URL")
+    return text
+
+
+WEB_URL = r"https?://[^\s]+"
+WebUrl = Annotated[
+    str,
+    StringConstraints(max_length=2000),
+    AfterValidator(_web_url),
+    Field(json_schema_extra={"pattern": f"^{WEB_URL}$"}),
+]
+
 EXAMPLE_PLAN: JsonDict = {
     "size": "64x64", "fps": 8, "frames": 16, "seconds": 2.0, "steps": 4, "sampler": "flow_map", "weights": "native",
     "frame_cache": "native", "decode": "stream", "step_cache": "none", "model": "toyworld", "traded": [],
@@ -41,7 +57,7 @@ EXAMPLE_VIDEO: JsonDict = {
     "progress": 50, "created_at": 1790000000, "completed_at": None, "expires_at": None, "seconds": "2",
     "size": "64x64", "prompt": "a red balloon floats up over green hills", "error": None, "preset": "balanced",
     "tier": "interactive", "seed": 7, "queue_position": None, "eta_seconds": 0.7, "plan": EXAMPLE_PLAN,
-    "quote": EXAMPLE_QUOTE, "receipt": None, "attempts": 1, "metadata": {},
+    "quote": EXAMPLE_QUOTE, "receipt": None, "attempts": 1, "metadata": {}, "warnings": [],
 }  # fmt: skip
 
 
@@ -71,9 +87,7 @@ class VideoRequest(BaseModel):
     )
     deadline_seconds: Real | None = Field(None, description="to be done in so many seconds, or refused")
     tier: Tier = Field("interactive", description="batch is cheaper and may wait")
-    webhook_url: Annotated[str, StringConstraints(max_length=2000, pattern=r"^https?://[^\s]+$")] | None = Field(
-        None, description="told of the end by a signed POST (Standard Webhooks)"
-    )
+    webhook_url: WebUrl | None = Field(None, description="told of the end by a signed POST (Standard Webhooks)")
     metadata: dict[Key, Annotated[str, StringConstraints(max_length=512)]] = Field(
         {}, max_length=16, description="given back with the video"
     )
@@ -165,6 +179,7 @@ class Video(Answer):
     receipt: dict[str, Any] | None = Field(description="once it has ended, in whichever way")
     attempts: int
     metadata: dict[str, str]
+    warnings: list[str] = Field(description="such as words of the prompt that the model never saw")
 
 
 class VideoList(Answer):

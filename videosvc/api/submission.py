@@ -36,12 +36,12 @@ FREE_BESIDE_QUOTE = {"quote_id", "webhook_url", "metadata"}  # what a quote says
 def checked(body: Body, settings: Settings) -> tuple[VideoRequest, Picture | None]:
     """The request, and the picture it starts from. Raises ApiError, UserError naming the field that is wrong."""
     body, picture = take_picture(body)
+    for name in body.files:  # before a field that came as one is said to be missing
+        raise invalid(name, "may not be a file" if name in VideoRequest.model_fields else "unknown field")
     try:
         request = VideoRequest.model_validate(body.fields)
     except ValidationError as error:
-        raise invalid_value(error, VideoRequest) from error
-    for name in body.files:
-        raise invalid(name, "may not be a file" if name in VideoRequest.model_fields else "unknown field")
+        raise invalid_value(error) from error
     if request.webhook_url is not None:
         check_webhook_url(request.webhook_url, settings.webhook_allow_private)
     return request, picture

@@ -25,7 +25,7 @@ def video_object(job: Job, ahead: Ahead | None = None) -> dict[str, Any]:
         "created_at": int(job.created_at),
         "completed_at": _whole(job.completed_at),
         "expires_at": _whole(job.expires_at),
-        "seconds": f"{plan.seconds:g}",
+        "seconds": f"{plan.clip_seconds:g}",
         "size": result.get("size") or as_run["size"],
         "prompt": plan.prompt,
         "error": _error(job),
@@ -39,6 +39,7 @@ def video_object(job: Job, ahead: Ahead | None = None) -> dict[str, Any]:
         "receipt": _receipt(job, quote),
         "attempts": job.attempts,
         "metadata": job.metadata,
+        "warnings": job.detail.get("warnings", []),
     }
 
 

@@ -10,6 +10,7 @@ from videosvc.api.errors import invalid
 from videosvc_queue.public_address import is_public
 
 PARAM = "webhook_url"
+PORTS = range(1, 65536)
 
 
 def check_webhook_url(url: str, allow_private: bool) -> None:
@@ -19,8 +20,8 @@ def check_webhook_url(url: str, allow_private: bool) -> None:
         parsed.host.encode("idna")
     except (httpx.InvalidURL, ValueError) as error:
         raise invalid(PARAM, f"is no URL: {error}") from error
-    if not parsed.host or parsed.userinfo or (parsed.port or 0) > 65535:
-        raise invalid(PARAM, "must have a host, a port up to 65535 if any, and no user or password")
+    if not parsed.host or parsed.userinfo or not (parsed.port is None or parsed.port in PORTS):
+        raise invalid(PARAM, "must have a host, a port from 1 to 65535 if any, and no user or password")
     if not allow_private and not _may_be_public(parsed.host):
         raise invalid(PARAM, f"{parsed.host} is not a public address")
 

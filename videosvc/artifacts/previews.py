@@ -39,14 +39,19 @@ class ClipPreviews:
                 self._pictures[number] = picture.resize(self._thumbnail, Image.Resampling.BOX)
         self._seen += len(frames)
 
-    def save(self, folder: Path) -> tuple[Path, Path]:
-        """Writes thumbnail.webp, the middle frame, and spritesheet.jpg, row by row, 4 in a row; returns both paths.
+    def save_thumbnail(self, folder: Path) -> Path:
+        """Writes thumbnail.webp, the middle frame; of a clip that was cut short, its newest before that.
 
-        Of a clip that was cut short they have what came of it: a frame must have been added.
+        A frame must have been added. Threads may save at once.
         """
-        thumbnail, spritesheet = folder / "thumbnail.webp", folder / "spritesheet.jpg"
+        file = folder / "thumbnail.webp"
         newest = max(number for number in self._pictures if number <= self._middle)
-        self._pictures[newest].save(thumbnail, quality=JPEG_QUALITY)
+        self._pictures[newest].save(file, quality=JPEG_QUALITY)
+        return file
+
+    def save_spritesheet(self, folder: Path) -> Path:
+        """Writes spritesheet.jpg, row by row, 4 in a row. A frame must have been added."""
+        file = folder / "spritesheet.jpg"
         tile, count = self._tile, len(self._pictures)
         columns = min(COLUMNS, count)
         sheet = Image.new("RGB", (columns * tile.width, -(-count // columns) * tile.height))
@@ -54,8 +59,8 @@ class ClipPreviews:
             row, column = divmod(place, columns)
             picture = self._pictures[number].resize(tile, Image.Resampling.BOX)
             sheet.paste(picture, (column * tile.width, row * tile.height))
-        sheet.save(spritesheet, quality=JPEG_QUALITY)
-        return thumbnail, spritesheet
+        sheet.save(file, quality=JPEG_QUALITY)
+        return file
 
 
 def jpeg(frame: Tensor) -> bytes:

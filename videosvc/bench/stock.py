@@ -16,7 +16,7 @@ from torch import Tensor
 
 from videosvc.errors import GenerationError
 from videosvc.families.decoder import to_frames
-from videosvc.families.prompt_encoder import WAN_MAX_TOKENS
+from videosvc.families.prompt_length import WAN_MAX_TOKENS
 
 if TYPE_CHECKING:
     from diffusers import AnyFlowFARPipeline

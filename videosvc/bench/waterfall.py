@@ -88,7 +88,7 @@ class Bench:
             makers: dict[str, Callable[[str, int], Made]] = {} if base.refused else {STOCK: by_stock}
             makers |= {rung.name: self._maker(rung, folder) for rung in rungs if not rung.refused}
             for turn, made in enumerate(rounds(makers, self.prompts, self.seed, on_progress)):
-                add_round(lines, made, self.base.seconds)
+                add_round(lines, made, self.base.clip_seconds)
                 for line in lines:
                     if turn < len(self.judges) and line.refused is None:
                         line.right.append(self.judges[turn](Frames(made[line.name].frames.numpy(), self.base.fps)))

@@ -97,7 +97,7 @@ def bench(
         "machine": machine,
         "model": {"name": entry.name, "hash": family.model_hash},
         "size": base.size,
-        "seconds": base.seconds,
+        "seconds": base.clip_seconds,
         "frames": base.frames,
         "stock": {"steps": many, "guidance_scale": base.guidance_scale, "dtype": "float32", "decode": "full"},
         "seed": SEED,  # of the scenes; round n starts from seed SEED + n
@@ -114,7 +114,8 @@ def bench(
         if machine["device"] == "cpu"
         else machine["device"]
     )
-    title = f"{entry.name}, {base.seconds:g} s at {base.size} on {device}; medians of {_counted(len(prompts), 'round')}"
+    medians = f"medians of {_counted(len(prompts), 'round')}"
+    title = f"{entry.name}, {base.clip_seconds:g} s at {base.size} on {device}; {medians}"
     _write(about, found, title, output, plot)
     if json_output:
         typer.echo(json.dumps(about))

@@ -13,8 +13,9 @@ from videosvc.config.models import ModelEntry, load_model
 from videosvc.config.presets import load_presets
 from videosvc.config.request import Request, resolve_plan
 from videosvc.config.settings import Settings, config_dir, load_settings
-from videosvc.engine.loading import open_engine
-from videosvc.errors import ModelError
+from videosvc.engine.loading import device_name, open_engine
+from videosvc.errors import ModelError, PresetError
+from videosvc.families.attention_choice import chosen
 from videosvc.pricing.calibration import calibration_path, levers_of
 from videosvc.pricing.cost_model import CostModel
 from videosvc.pricing.ladder import other_levers
@@ -27,7 +28,9 @@ def calibrate(model: Model = None) -> None:
     folder = config_dir()
     settings = load_settings(folder)
     entry = load_model(folder, model or settings.model)
-    presets = [preset for preset in load_presets(folder).values() if not preset.levers.refusals_of(entry)]
+    presets = [preset for preset in load_presets(folder).values() if not preset.refusals_of(entry)]
+    if not presets:
+        raise PresetError(f"preset: there is none that model {entry.name!r} can run", param="preset")
     plans = [
         resolve_plan(Request(PROMPT, None, entry.name, preset.name, seed=1), folder, settings).plan
         for preset in presets
@@ -37,30 +40,40 @@ def calibrate(model: Model = None) -> None:
 
     if entry.attention == "auto":
         _choose_attention(entry, settings)
+    kept = settings.data_dir / "quantized"
+    attention = chosen(entry.attention, kept, entry.name, device_name(settings.device))
     traded = [
         other
         for preset, plan in zip(presets, plans, strict=True)
         for other in other_levers(plan, entry, preset.cap.trade)
     ]
+    refused: dict[str, ModelError] = {}
+    device = None
     for levers, plan in {levers_of(plan): plan for plan in (*traded, *plans)}.items():
         try:
-            engine = open_engine(entry, settings.device, plan.loading, settings.data_dir / "quantized")
+            engine = open_engine(entry, settings.device, plan.loading, kept)
+            with progress_bar() as bar:
+                task = bar.add_task(f"{entry.name} {levers}", total=1.0)
+                calibration = measure(engine, entry, plan, partial(_show, bar, task), attention)
         except ModelError as refusal:
-            if plan in plans:
+            if refusal.param != "levers":
                 raise
-            typer.echo(f"{levers} will not be traded for: {refusal.message}", err=True)
+            refused[levers] = refusal
+            typer.echo(f"{levers} is left out: {refusal.message}", err=True)
             continue
-        with progress_bar() as bar:
-            task = bar.add_task(f"{entry.name} {levers}", total=1.0)
-            calibration = measure(engine, entry, plan, partial(_show, bar, task))
+        device = calibration.device
         path = calibration_path(settings.data_dir, calibration.device, entry.name, plan)
         calibration.save(path)
         typer.echo(f"{path}: {entry.name} on {calibration.device}, {len(calibration.residuals)} clips measured")
-    costs = CostModel(settings.data_dir, calibration.device)
+    if device is None:
+        raise next(iter(refused.values()))
+    costs = CostModel(settings.data_dir, device)
     for preset, plan in zip(presets, plans, strict=True):
+        if levers_of(plan) in refused:
+            continue
         estimate = costs.estimate(plan, entry)
         typer.echo(
-            f"{preset.name}: {plan.seconds:g} s at {plan.size} take {estimate.compute_s:.3g} s of compute, "
+            f"{preset.name}: {plan.clip_seconds:g} s at {plan.size} take {estimate.compute_s:.3g} s of compute, "
             f"{estimate.bound_s:.3g} s at most"
         )
 

@@ -1,4 +1,4 @@
-"""What a model folder holds, told from its headers alone: nothing is loaded, torch is not needed."""
+"""What a model folder holds, told from headers, and from checksums where there are any: torch is not needed."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from pathlib import Path
 from videosvc.config.models import FamilyName, ModelEntry
 from videosvc.errors import ModelError
 from videosvc.families.checks import model_hash, read_json, weight_files
+from videosvc.families.checksums import check_sums
+from videosvc.families.far_checks import check_full_chunk_limit
+from videosvc.families.prompt_length import load_tokenizer
 from videosvc.families.wan_checks import check_text_to_video
 
 FAMILY_OF_TRANSFORMER: dict[str, FamilyName] = {
@@ -46,11 +49,11 @@ def inspect_folder(name: str, folder: Path, family: FamilyName | None = None) ->
             f"model {name!r}: transformer/config.json: no family here loads a {transformer}; known: {known}",
             param="model",
         )
-    if found == "wan":
-        check_text_to_video(name, folder)
+    (check_text_to_video if found == "wan" else check_full_chunk_limit)(name, folder)
     files = [file for component, kind in COMPONENTS for file in weight_files(name, folder, component, kind)]
-    for needed in ("tokenizer/tokenizer.json", "scheduler/scheduler_config.json"):
-        read_json(name, folder, needed)
+    load_tokenizer(name, folder)
+    read_json(name, folder, "scheduler/scheduler_config.json")
+    check_sums(name, folder)
     size = sum(file.stat().st_size for file in files)
     return Checkpoint(name, folder, found, transformer, vae, size, model_hash(folder, files))
 

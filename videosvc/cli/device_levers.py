@@ -39,16 +39,31 @@ def loading_here() -> dict[str, str | None]:
     return attention | {f"offload={[part]!r}": offload_refusal(part, device) for part in OFFLOADED}
 
 
-def storage_only_here(weights: str) -> str | None:
-    """What the lever `weights` does not save on this device, and why; None if it saves all it can.
+def cache_refused_here(frame_cache: str, head_dim: int) -> str | None:
+    """Why this device cannot read a causal model's frame cache kept so, in one line; None if it can.
 
     Raises ConfigError if there is no such device.
     """
-    if weights != "fp8":  # of the others it is true everywhere
+    if frame_cache == "native":
         return None
-    from videosvc.families.low_bit_weights import storage_only
+    import torch
 
-    return storage_only(weights, _device())
+    from videosvc.families.far_codecs import codec_refusal
+
+    device = _device()
+    return codec_refusal(frame_cache, head_dim, device, torch.float32 if device.type == "cpu" else torch.bfloat16)
+
+
+def remark_here(family: str, lever: str, value: str) -> str | None:
+    """What a lever does not do on this device though it is taken, and why; None if it does all it can.
+
+    Raises ConfigError if there is no such device.
+    """
+    if lever not in ("weights", "frame_cache", "compile") or value in ("native", "false"):
+        return None  # true everywhere, and torch takes seconds to import
+    from videosvc.families.lever_remarks import lever_remark
+
+    return lever_remark(family, lever, value, _device())
 
 
 def _device() -> torch.device:

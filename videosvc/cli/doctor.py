@@ -123,6 +123,7 @@ def _database() -> str:
     from sqlalchemy import make_url
     from sqlalchemy.exc import SQLAlchemyError
 
+    from videosvc.cli.database_problem import reason
     from videosvc_queue.store import Store
 
     url = make_url(load_settings(config_dir()).database_url)
@@ -133,7 +134,8 @@ def _database() -> str:
         with Store(url.render_as_string(hide_password=False)) as store:
             store.ping()
     except (SQLAlchemyError, ImportError) as error:
-        problem = f"{shown} does not answer ({str(error).splitlines()[0]})"
+        said = reason(error) if isinstance(error, SQLAlchemyError) else error
+        problem = f"{shown} does not answer ({said})"
         message = f"{problem}: start it, run `videosvc serve` once, or set VIDEOSVC_DATABASE_URL right"
         raise UserError(message) from error
     return f"{shown} answers"

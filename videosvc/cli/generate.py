@@ -38,9 +38,11 @@ from videosvc.engine.picture import Picture
 from videosvc.pricing.cap import Cap
 from videosvc.pricing.goal import Goal
 from videosvc.pricing.planner import Planner
-from videosvc.pricing.receipt import full_receipt, plan_as_run
+from videosvc.pricing.quote import charge
+from videosvc.pricing.receipt import full_receipt, partial_receipt, plan_as_run
 
 if TYPE_CHECKING:
+    from videosvc.engine.budget import ComputeCapExceeded
     from videosvc.engine.costs import ComputeCap
     from videosvc.engine.events import Event
     from videosvc.engine.generate import Engine
@@ -78,23 +80,42 @@ def generate(
     costs, entry = planner.cost_model, load_model(folder, quote.plan.model)
     limit_s = quote.max_compute_s
     cap = None if limit_s is None else costs.compute_cap(quote.plan, entry, limit_s, cold=True)
+    stopped: ComputeCapExceeded | None = None
     with _stopped_by_signals() as check_stopped:
         engine = open_engine(entry, settings.device, quote.plan.loading, settings.data_dir / "quantized")
 
+        from videosvc.engine.budget import ComputeCapExceeded
         from videosvc.pricing.energy import EnergyMeter
 
         energy = EnergyMeter(engine.family.device)
-        compute = _run(engine, quote.plan, output, cap, picture, check_stopped)
-    receipt = full_receipt(compute, quote, energy.read())
+        try:
+            compute = _run(engine, quote.plan, output, cap, picture, check_stopped)
+        except ComputeCapExceeded as error:
+            if error.spent is None:
+                raise
+            stopped, compute = error, error.spent
+    used = energy.read()
     with suppress(OSError):  # a clip is no worse for a data folder that cannot be written to
-        costs.observe(quote.plan, entry, compute, cold=True)
+        if stopped is None:
+            costs.observe(quote.plan, entry, compute, cold=True)
+        else:
+            costs.observe_stopped(quote.plan, entry, stopped.slowness)
+    if stopped is None:
+        receipt = full_receipt(compute, quote, used)
+    else:
+        receipt = partial_receipt(compute, quote, charge(compute.compute_seconds, quote), used)
     plan = plan_as_run(compute, quote)
+    written = output if stopped is None or stopped.has_file else None
     if json_output:
         shown = {**plan, "seed": quote.plan.seed}
-        answer = {"output": str(output), "plan": shown, "quote": quote.as_dict(), "receipt": receipt}
+        answer = {"output": written and str(written), "plan": shown, "quote": quote.as_dict(), "receipt": receipt}
         typer.echo(json.dumps(answer))
     else:
-        typer.echo(_summary(quote.plan, plan, quote.preset, output, receipt))
+        if stopped is None:
+            typer.echo(_file_line(plan, output))
+        typer.echo(_summary(quote.plan, plan, quote.preset, receipt))
+    if stopped is not None:
+        raise stopped  # which says what there is of the clip
 
 
 def _run(
@@ -132,10 +153,13 @@ def _description(event: Event) -> str:
     return "working"
 
 
-def _summary(asked: Plan, plan: dict[str, Any], preset: str, output: Path, receipt: dict[str, Any]) -> str:
+def _file_line(plan: dict[str, Any], output: Path) -> str:
+    return f"{output}: {plan['size']}, {plan['frames'] / plan['fps']:g} s, {plan['frames']} frames at {plan['fps']} fps"
+
+
+def _summary(asked: Plan, plan: dict[str, Any], preset: str, receipt: dict[str, Any]) -> str:
     stages = ", ".join(f"{stage} {seconds:.2f}" for stage, seconds in receipt["by_stage"].items())
     lines = [
-        f"{output}: {plan['size']}, {plan['frames'] / plan['fps']:g} s, {plan['frames']} frames at {plan['fps']} fps",
         f"model {plan['model']}, preset {preset}: {plan['steps']} steps of {plan['sampler']}, seed {asked.seed}",
         f"compute {receipt['compute_seconds']:.2f} s on {receipt['device']}: {stages}",
         f"price {receipt['charged_usd']:.9f} USD, {receipt['price_per_second_usd']:.9f} a second of the clip; "

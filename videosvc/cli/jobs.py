@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import os
+import re
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -63,6 +66,7 @@ def submit(
     }  # fmt: skip
     headers = {} if idempotency_key is None else {"Idempotency-Key": idempotency_key}
     body = {name: value for name, value in fields.items() if value is not None}
+    _check_can_be_sent(body, idempotency_key)
     picture = None if input_reference is None else Picture.load(input_reference)
     with _client() as client:
         if picture is None:
@@ -144,6 +148,18 @@ def list_videos(
     Console().print(table)
 
 
+def _check_can_be_sent(fields: dict[str, Any], key: str | None) -> None:
+    """What the service will say of the rest, it says itself. Raises UserError naming the option."""
+    for field, value in fields.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise UserError(f"{field}: {value:g} must be a finite number", param=field)
+        # Bytes of a command line that are not UTF-8 arrive as lone surrogates.
+        if isinstance(value, str) and any("\ud800" <= character <= "\udfff" for character in value):
+            raise UserError(f"{field}: must be UTF-8 text", param=field)
+    if key is not None and not re.fullmatch(r"[\x21-\x7e]+", key):
+        raise UserError("idempotency_key: must be ASCII characters without spaces", param="idempotency_key")
+
+
 def _watch(client: httpx.Client, video_id: str) -> dict[str, Any]:
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
@@ -154,8 +170,11 @@ def _watch(client: httpx.Client, video_id: str) -> dict[str, Any]:
             video: dict[str, Any] = answer.json()
             bar.update(task, completed=video["progress"], description=video["status"])
             if video["status"] not in ("queued", "in_progress"):
-                return video
+                break
             time.sleep(int(answer.headers.get("openai-poll-after-ms", "1000")) / 1000)
+    for warning in video.get("warnings", ()):
+        print(f"warning: {warning}", file=sys.stderr)
+    return video
 
 
 def _get(client: httpx.Client, video_id: str) -> dict[str, Any]:
@@ -195,6 +214,8 @@ def _client() -> Iterator[httpx.Client]:
     import httpx
 
     url, key = os.environ.get("VIDEOSVC_URL", DEFAULT_URL), os.environ.get("VIDEOSVC_API_KEY")
+    if key and not re.fullmatch(r"[\x21-\x7e]+", key):
+        raise UserError("VIDEOSVC_API_KEY: must be a key as `videosvc keys create` shows it")
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     try:
         with httpx.Client(

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from videosvc.config.settings import config_dir, load_settings
-from videosvc.errors import GenerationError, UserError
+from videosvc.errors import UserError
 
 if TYPE_CHECKING:
     from videosvc_queue.balances import Balance
@@ -130,19 +130,14 @@ def credit(
 
 @contextmanager
 def _store() -> Iterator[Store]:
-    from sqlalchemy.exc import SQLAlchemyError
-
     from videosvc_queue.store import Store
 
     settings = load_settings(config_dir())
     if settings.database_url.startswith("sqlite"):
-        settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-    try:
-        with Store(settings.database_url) as store:
-            store.migrate()
-            yield store
-    except SQLAlchemyError as error:
-        raise GenerationError(f"the database: {error}") from error
+        settings.make_data_dir()
+    with Store(settings.database_url) as store:
+        store.migrate()
+        yield store
 
 
 def _usd(balance: Balance | None) -> str:

@@ -7,10 +7,10 @@ import os
 import shutil
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Mapping, Sequence
-from types import TracebackType
+
+from videosvc_queue.background import Background
 
 log = logging.getLogger(__name__)
 
@@ -54,31 +54,20 @@ def worker_variables(devices: Sequence[str], settings: Mapping[str, str]) -> dic
     return variables
 
 
-class LocalWorkers:
-    """Runs on entering, ends on leaving: SIGTERM, time to drain, SIGKILL."""
+class LocalWorkers(Background):
+    """Their end: SIGTERM, time to drain, SIGKILL."""
 
     def __init__(self, devices: Sequence[str], settings: Mapping[str, str], drain_s: float) -> None:
         """`settings`: VIDEOSVC_… variables for them, above those of this process."""
+        super().__init__("workers")
         self._devices = devices
         self._environment = worker_variables(devices, settings)
         self._drain_s = drain_s
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._keep, name="workers")
 
-    def __enter__(self) -> LocalWorkers:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stopping.set()
-        self._thread.join()
-
-    def _keep(self) -> None:
+    def _run(self) -> None:
         """All of it in one thread: when the thread that started a process ends, its leash is pulled."""
         running = [_Worker(device, self._environment) for device in self._devices]
-        while not self._stopping.is_set():
+        while not self.stopping:
             for worker in running:
                 worker.look()
             self._stopping.wait(LOOK_EVERY_S)

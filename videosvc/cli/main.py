@@ -5,13 +5,15 @@ Exit codes: 0 done; 2 bad input; 3 refused by a cap; 4 failed while running; 130
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
 from collections.abc import Sequence
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from typer.exceptions import TyperException
+from typer.main import get_command
 
 from videosvc import __version__
 from videosvc.cli import jobs, keys, models, presets
@@ -23,7 +25,11 @@ from videosvc.cli.quote import quote
 from videosvc.cli.serve import serve
 from videosvc.cli.tune import tune
 from videosvc.cli.worker import worker
+from videosvc.config.settings import ENV_PREFIX, Settings
 from videosvc.errors import GenerationError, UserError
+
+if TYPE_CHECKING:
+    from sqlalchemy.exc import SQLAlchemyError
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
@@ -36,9 +42,7 @@ OPTIONS = {
     "deadline_seconds": "--deadline",
 }
 
-app = typer.Typer(
-    add_completion=False, pretty_exceptions_enable=False, help="Text to video on your own device."
-)
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help="Text to video on your own device.")
 app.command()(generate)
 app.command()(quote)
 app.command()(calibrate)
@@ -82,12 +86,16 @@ def run(words: list[str]) -> int:
     except TyperException as error:
         return _fail("error", error.format_message(), 2)
     except UserError as error:
-        return _fail("error", _with_option(error), error.exit_code)
+        return _fail("error", _with_option(error, words), error.exit_code)
     except GenerationError as error:
         return _fail("failed", str(error), error.exit_code)
     except OSError as error:  # a full disk, a pipe that closed: no bug of ours, so no traceback
         return _fail("failed", str(error), GenerationError.exit_code)
-    except Exception:
+    except Exception as error:
+        from sqlalchemy.exc import SQLAlchemyError  # here, as most commands need no database
+
+        if isinstance(error, SQLAlchemyError):
+            return _fail_of_database(error)
         traceback.print_exc()
         return _fail("failed", "this is a bug in videosvc; please report it with the lines above", 4)
     if code == INTERRUPTED:
@@ -95,12 +103,42 @@ def run(words: list[str]) -> int:
     return int(code)
 
 
-def _with_option(error: UserError) -> str:
-    """The message, with the option in place of the field that it begins with."""
-    field, colon, rest = error.message.partition(": ")
-    if field != error.param or not colon or field.isupper():  # capitals are an environment variable
+def _with_option(error: UserError, words: Sequence[str]) -> str:
+    """The message, with what the user can change in place of the field or the variable that it begins with.
+
+    That is the option if it was given; else the variable if that was set; else the option if the command of `words` has
+    one, or the variable.
+    """
+    name, colon, rest = error.message.partition(": ")
+    field = _field(name)
+    if not colon or field != _field(error.param or ""):
         return error.message
-    return f"{OPTIONS.get(field, '--' + field.replace('_', '-'))}: {rest}"
+    option, variable = OPTIONS.get(field, "--" + field.replace("_", "-")), ENV_PREFIX + field.upper()
+    known = _options(words)
+    takes_option, is_setting = option in known or field in known, field in Settings.model_fields
+    given = any(word.partition("=")[0] == option for word in words)
+    if takes_option and (given or not (is_setting and variable in os.environ)):
+        return f"{option}: {rest}"
+    return f"{variable}: {rest}" if is_setting else error.message
+
+
+def _field(name: str) -> str:
+    return name.removeprefix(ENV_PREFIX).lower() if name.startswith(ENV_PREFIX) else name
+
+
+def _options(words: Sequence[str]) -> set[str]:
+    """Of the command that `words` begin with: options, and the names of its arguments."""
+    command = get_command(app)
+    for word in words:
+        command = getattr(command, "commands", {}).get(word, command)
+    return {option for parameter in command.params for option in parameter.opts}
+
+
+def _fail_of_database(error: SQLAlchemyError) -> int:
+    from videosvc.cli.database_problem import is_of_url, reason
+
+    line = f"{ENV_PREFIX}DATABASE_URL: the database does not answer: {reason(error)}"
+    return _fail("error", line, 2) if is_of_url(error) else _fail("failed", line, GenerationError.exit_code)
 
 
 def _fail(kind: str, message: str, code: int) -> int:

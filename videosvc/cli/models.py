@@ -12,11 +12,11 @@ from rich.table import Table
 
 from videosvc.cli.attention import attention_of
 from videosvc.cli.checkpoint import Checkpoint, inspect_entry, inspect_folder
-from videosvc.cli.device_levers import loading_here, refused_here, storage_only_here
+from videosvc.cli.device_levers import cache_refused_here, loading_here, refused_here, remark_here
 from videosvc.config.levers import LEVERS, refusal, step_cache_refusal
 from videosvc.config.models import ALL_ITS_OWN, load_model, load_models
 from videosvc.config.settings import config_dir, load_settings
-from videosvc.families.checks import tiny_decoder_refusal
+from videosvc.families.checks import read_json, tiny_decoder_refusal
 from videosvc.families.load_levers import LoadLevers
 
 app = typer.Typer(help="Models: list, check a checkpoint.")
@@ -56,8 +56,8 @@ def check(
             line = refusal(found.family, lever, value) or _refusal_here(found, lever, value, mag_ratios)
             if line is None:
                 line = f"lever {lever}={value!r} is supported"
-                if lever == "weights" and (saved := storage_only_here(value)):
-                    line += f": {saved}"
+                if remark := remark_here(found.family, lever, value):
+                    line += f": {remark}"
             typer.echo(line)
     if found.family == "wan":
         for setting, problem in loading_here().items():
@@ -74,6 +74,9 @@ def _refusal_here(found: Checkpoint, lever: str, value: str, mag_ratios: Sequenc
         return step_cache_refusal(value, mag_ratios, compiled=False)
     if lever == "weights":
         return refused_here(found.name, found.family, LoadLevers(weights=value))
+    if lever == "frame_cache" and found.family == "anyflow_far":
+        config = read_json(found.name, found.folder, "transformer/config.json")
+        return cache_refused_here(value, int(config["attention_head_dim"]))
     if lever == "compile":
         return refused_here(found.name, found.family, LoadLevers(compile=value == "true"))
     return None

@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from videosvc.cli.device_levers import refused_here, storage_only_here
+from videosvc.cli.device_levers import refused_here, remark_here
 from videosvc.config.models import load_models
 from videosvc.config.presets import load_preset, load_preset_file, load_presets, preset_files
 from videosvc.config.settings import config_dir
@@ -50,7 +50,13 @@ def check(file: Annotated[Path, typer.Argument(help="A preset's TOML file.")]) -
     ]
     if all(lines for _, lines in refusals):
         raise PresetError(f"preset {file}: {refusals[0][1][0]}", param="levers")
-    able = ", ".join(sorted({family for family, lines in refusals if not lines}))
-    typer.echo(f"{file}: ok, for family {able}")
-    if saved := storage_only_here(preset.levers.weights):
-        typer.echo(f"lever weights={preset.levers.weights!r} {saved}")
+    able = sorted({family for family, lines in refusals if not lines})
+    typer.echo(f"{file}: ok, for family {', '.join(able)}")
+    levers = preset.levers
+    pulled = {"weights": levers.weights, "frame_cache": levers.frame_cache, "compile": str(levers.compile).lower()}
+    for lever, value in pulled.items():
+        if remark := remark_here(able[0], lever, value):
+            typer.echo(f"lever {lever}={value!r} {remark}")
+    for family in able:
+        for what in preset.idle_trades(family):
+            typer.echo(f"trade: {what!r} is passed by for family {family}, where it does nothing")

@@ -62,7 +62,7 @@ def quote(
 def summary(quote: Quote) -> str:
     """A quote for people."""
     plan = quote.plan
-    length = f"{plan.seconds:g} s, {plan.frames} frames at {plan.fps} fps"
+    length = f"{plan.clip_seconds:g} s, {plan.frames} frames at {plan.fps} fps"
     lines = [
         f"{quote.price_usd:f} USD at most, {quote.price_per_second_usd:f} a second of the clip, on {quote.rate.device}",
         f"{plan.size}, {length}, {plan.steps} steps of {plan.sampler}",

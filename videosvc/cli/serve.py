@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import socket
@@ -26,9 +27,7 @@ GRACE_S = 5  # for answers on their way when the service stops; event streams do
 
 def serve(
     host: Annotated[str | None, typer.Option(help="The address to listen on.", show_default="127.0.0.1")] = None,
-    port: Annotated[
-        int | None, typer.Option(min=0, max=65535, help="0 takes a free one.", show_default="8000")
-    ] = None,
+    port: Annotated[int | None, typer.Option(min=0, max=65535, help="0 takes a free one.", show_default="8000")] = None,
     data_dir: Annotated[
         Path | None, typer.Option(help="Database, clips, checkpoints.", show_default="~/.local/share/videosvc")
     ] = None,
@@ -44,6 +43,7 @@ def serve(
     os.environ.update({ENV_PREFIX + name: str(value) for name, value in given.items() if value is not None})
     folder = config_dir()
     settings = load_settings(folder)
+    settings.make_data_dir()
     log_to_stderr()
     with _stopped_by_signals(), ExitStack() as stack:
         redis_url = _redis(stack, settings, no_embedded)
@@ -86,7 +86,8 @@ def _listen(host: str, port: int) -> socket.socket:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         return socket.create_server((host, port), family=family, backlog=2048)
     except OSError as error:
-        raise UserError(f"host: cannot listen on {host}, port {port}: {error.strerror}", param="host") from error
+        param = "port" if error.errno in (errno.EADDRINUSE, errno.EACCES) else "host"
+        raise UserError(f"{param}: cannot listen on {host}, port {port}: {error.strerror}", param=param) from error
 
 
 def _run(app: FastAPI, listener: socket.socket, host: str) -> None:

@@ -27,7 +27,7 @@ from videosvc.config.request import Request, Resolved, resolve_plan
 from videosvc.config.settings import Settings, config_dir, load_settings
 from videosvc.engine.loading import device_name, open_engine
 from videosvc.errors import ConfigError, ModelError, UserError
-from videosvc.families.load_levers import LoadLevers
+from videosvc.families.load_levers import NO_LEVERS, LoadLevers
 from videosvc.pricing.frontier_file import findings_of, narrowed, quality_table, read_table, sweep_of
 from videosvc.pricing.options import frontier
 from videosvc.pricing.output_folder import check_folder, write_files
@@ -37,7 +37,7 @@ from videosvc.pricing.prompts import GENERAL, read_prompts
 from videosvc.pricing.rate import Rate
 from videosvc.pricing.savings import REFERENCE
 from videosvc.pricing.scores import PROBED, ScoreName, choose_score, has_probe
-from videosvc.pricing.setting import Grid
+from videosvc.pricing.setting import Grid, check_base
 from videosvc.pricing.shape import read_shape
 from videosvc.pricing.target import Target
 
@@ -108,6 +108,7 @@ def tune(
     if source is not None:
         _measures_nothing(context)
         begins_with = load_preset(folder, preset or settings.preset)
+        check_base(begins_with)
         table, sweep = read_table(source)
         entry = _model_of(table, source, model, folder)
         found = findings_of(table, sweep, begins_with.quality.fps)
@@ -117,7 +118,7 @@ def tune(
         texts = None if prompts is None else read_prompts(prompts)
         base = _resolve(Request(GENERAL[0], None, model, preset, seconds, seed=seed), texts or (), folder, settings)
         begins_with, entry = base.preset, base.entry
-        grid = Grid.parse(entry, begins_with, **lists)
+        grid = Grid.parse(entry, begins_with, **lists, bf16_is_native=device_name(settings.device) != "cpu")
         references = grid.references(load_preset(folder, REFERENCE), entry)
         scored_by = choose_score(score, entry, prompts, clip_model)
         if not 1 <= clips <= MOST_CLIPS:
@@ -127,12 +128,13 @@ def tune(
         from videosvc.pricing.tune import Tuner  # here, as it loads torch
 
         engines = _open_engines(entry, grid.weights, settings, base.plan.compile)
-        family = engines["native"].family
+        family = engines[NO_LEVERS].family
         judged_by, shown = _score(scored_by, entry, texts, clips, seed, clip_model, family.device)
         for text in dict.fromkeys(shown):
             with _blaming(text):
                 family.encode_text(text, None)
-        swept = [setting for setting in grid.settings() if setting.weights in engines]
+        pulled = {setting: setting.plan(base.plan, GENERAL[0], seed).loading for setting in grid.settings()}
+        swept = [setting for setting, levers in pulled.items() if levers in engines]
         if not swept:
             raise UserError(f"weights: this device can take none of {', '.join(grid.weights)}", param="weights")
         tuner = Tuner(engines, base.plan, judged_by, rate, seed)
@@ -226,13 +228,14 @@ def _rate(base: Resolved, folder: Path, settings: Settings) -> Rate:
     return rate
 
 
-def _open_engines(entry: ModelEntry, weights: Sequence[str], settings: Settings, compiled: bool) -> dict[str, Engine]:
-    """One for each kind of weights, the reference's among them, that this device can take."""
+def _open_engines(
+    entry: ModelEntry, weights: Sequence[str], settings: Settings, compiled: bool
+) -> dict[LoadLevers, Engine]:
+    """One for each kind of weights that this device can take, and the reference's, which has no lever pulled."""
     engines = {}
-    for lever in dict.fromkeys(("native", *weights)):
+    for levers in dict.fromkeys((NO_LEVERS, *(LoadLevers(lever, compiled) for lever in weights))):
         try:
-            levers = LoadLevers(lever, compiled)
-            engines[lever] = open_engine(entry, settings.device, levers, settings.data_dir / "quantized")
+            engines[levers] = open_engine(entry, settings.device, levers, settings.data_dir / "quantized")
         except ModelError as error:
             if error.param != "levers":
                 raise

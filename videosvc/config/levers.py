@@ -39,6 +39,9 @@ AVAILABLE: Mapping[str, Mapping[str, tuple[str, ...]]] = MappingProxyType(
     }
 )
 
+# Whose values all make the same clip at the same cost: nothing to sweep, or to trade.
+IDLE: Mapping[str, tuple[str, ...]] = MappingProxyType({"anyflow_far": (), "wan": ("frame_cache",)})
+
 # A flow map must have been trained: other models know where the flow goes now, not where it ends.
 SAMPLERS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {

@@ -54,6 +54,7 @@ class ModelEntry(Section):
     max_fps: int = Field(16, ge=1)
     max_seconds: float = Field(8.0, gt=0)
     window_chunks: int | None = Field(None, ge=1)  # finished chunks kept in the frame cache; None keeps all
+    sink_chunks: int = Field(0, ge=0)  # of the clip's start, kept besides the window for as long as it goes on
     # Kernel, see families/attention_backend.py; auto: the fastest that `videosvc calibrate` measured. Family wan only.
     attention: AttentionName = "native"
     offload: tuple[OffloadedPart, ...] = ()  # what is on the GPU only while it is used; family wan only
@@ -84,6 +85,12 @@ class ModelEntry(Section):
         return self
 
     @model_validator(mode="after")
+    def _sinks_are_beside_a_window(self) -> ModelEntry:
+        if self.sink_chunks and self.window_chunks is None:
+            raise ValueError("sink_chunks needs window_chunks: without a window every chunk is kept")
+        return self
+
+    @model_validator(mode="after")
     def _sizes_are_allowed(self) -> ModelEntry:
         for size in self.sizes:
             problem = self.size_problem(Size.parse(size))
@@ -110,28 +117,42 @@ class ModelEntry(Section):
         attention = "" if self.attention == "native" else self.attention
         return " ".join([*filter(None, [attention]), *(f"offload:{part}" for part in sorted(self.offload))])
 
+    def folder_here(self) -> Path | None:
+        """The checkpoint's folder, if it is on this machine already; nothing is fetched."""
+        place = self._place()
+        if place is None:
+            from huggingface_hub import snapshot_download
+            from huggingface_hub.errors import LocalEntryNotFoundError
+
+            try:
+                place = Path(snapshot_download(self.path, revision=self.revision, local_files_only=True))
+            except (LocalEntryNotFoundError, ValueError, OSError):
+                return None
+        return place if place.is_dir() else None
+
     def folder(self) -> Path:
         """The checkpoint's folder on this machine; a hub id is fetched at its revision if it is not here yet.
 
         Raises ModelError if there is no such folder.
         """
-        if self.is_bundled:
-            place = PACKAGE / "bundled" / self.path.removeprefix(BUNDLED)
-        elif self.revision is not None:
-            place = self._fetch(self.revision)
-        else:
-            place = self._base / Path(self.path).expanduser()
+        place = self._place() or self._fetch()
         if not place.is_dir():
             hint = "; a hub id needs a revision beside it" if HUB_ID.fullmatch(self.path) else ""
             raise ModelError(f"model {self.name!r}: no folder {place}{hint}", param="model")
         return place
 
-    def _fetch(self, revision: str) -> Path:
+    def _place(self) -> Path | None:
+        """Where it must be; None if a hub has it."""
+        if self.is_bundled:
+            return PACKAGE / "bundled" / self.path.removeprefix(BUNDLED)
+        return None if self.revision is not None else self._base / Path(self.path).expanduser()
+
+    def _fetch(self) -> Path:
         from huggingface_hub import snapshot_download
         from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
         try:
-            return Path(snapshot_download(self.path, revision=revision))
+            return Path(snapshot_download(self.path, revision=self.revision))
         except (HfHubHTTPError, LocalEntryNotFoundError, ValueError, OSError) as error:
             reason = str(error).splitlines()[0]
             message = f"model {self.name!r}: {self.path} cannot be fetched: {reason}"

@@ -8,7 +8,7 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
-from videosvc.config.levers import LEVERS, refusal, sampler_refusal, step_cache_refusal
+from videosvc.config.levers import IDLE, LEVERS, refusal, sampler_refusal, step_cache_refusal
 from videosvc.config.models import ModelEntry
 from videosvc.config.size import Size
 from videosvc.config.toml_file import Section, parse_toml
@@ -119,6 +119,10 @@ class Preset(Section):
         """One line for its sampler and for each lever that this model cannot take. Raises ModelError as they do."""
         sampler = sampler_refusal(entry.family, self.quality.sampler)
         return [*self.levers.refusals_of(entry), *([sampler] if sampler else [])]
+
+    def idle_trades(self, family: str) -> list[str]:
+        """What it would trade that does nothing for `family`, and so is passed by."""
+        return [what for what in self.cap.trade if what in IDLE[family]]
 
 
 def load_preset_file(path: Path) -> Preset:

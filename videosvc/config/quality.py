@@ -17,6 +17,8 @@ from videosvc.errors import ConfigError
 if TYPE_CHECKING:
     from videosvc.engine.plan import Plan
 
+PLAIN_DECODES = ("full", "stream")  # whose frames differ by no more than roundings
+
 Levers = tuple[str, float | None, str, str]  # sampler, threshold of drafts, weights, frame cache
 
 
@@ -104,13 +106,13 @@ class QualityTable(Section):
     def quality(self, plan: Plan) -> float | None:
         """What was measured at the plan's levers and size; None if nothing at or below the plan was.
 
-        None too with levers that change the picture and are not swept: the tiny decoder, step caches.
+        None too with levers that change the picture and are not swept: tiles, the tiny decoder, step caches.
         At one size more steps and frames never count as worse: the best point at or below the plan is taken, as clips
         are few and what drops from one point to the next is noise. Sizes are as good as they were measured: a model may
         hardly have learnt its largest one. A size that was not measured is as good as the next smaller one that was,
         and no better than the next larger one.
         """
-        if plan.decode == "tiny" or plan.step_cache != "none":  # points are of the model's own decoder, and no cache
+        if plan.decode not in PLAIN_DECODES or plan.step_cache != "none":  # points are of whole frames, and no cache
             return None
         levers = (plan.sampler, plan.draft_threshold, plan.weights, plan.frame_cache)
         return _quality(plan, Size(plan.width, plan.height), self._by_levers.get(levers, {}))

@@ -55,19 +55,21 @@ def resolve_plan(request: Request, folder: Path, settings: Settings) -> Resolved
     entry = load_model(folder, request.model or settings.model)
     for line in preset.refusals_of(entry):
         raise PresetError(f"preset: preset {preset.name!r}: {line}", param="preset")
-    seconds = _seconds(request.seconds, entry)
     size = _size(request.size, preset, entry)
     fps = _whole("fps", preset.quality.fps if request.fps is None else request.fps, 1, entry.max_fps)
+    seconds = _seconds(request.seconds, fps, entry)
     # 32 bits are enough to never meet the same clip twice, and short enough to be copied by hand.
     seed = _whole("seed", secrets.randbits(32) if request.seed is None else request.seed, 0, MAX_SEED)
     negative = entry.defaults.negative_prompt if request.negative_prompt is None else request.negative_prompt
+    negative = None if negative is None else _text("negative_prompt", negative, required=False)
+    _check_tokens(prompt, negative, entry)
 
     from videosvc.engine.plan import Plan  # here, so that listing presets loads nothing of the engine
 
     plan = Plan(
         model=entry.name,
         prompt=prompt,
-        negative_prompt=None if negative is None else _text("negative_prompt", negative, required=False),
+        negative_prompt=negative,
         seed=seed,
         width=size.width,
         height=size.height,
@@ -120,11 +122,25 @@ def _text(field: str, text: str, required: bool) -> str:
     return stripped
 
 
-def _seconds(asked: float | None, entry: ModelEntry) -> float:
+def _check_tokens(prompt: str, negative: str | None, entry: ModelEntry) -> None:
+    """As far as this machine can tell: a model that only the workers have is left to them."""
+    folder = entry.folder_here()
+    if folder is None:
+        return
+    from videosvc.families.prompt_length import check_length
+
+    check_length(entry.name, folder, "prompt", prompt)
+    if negative is not None and entry.defaults.guidance_scale > 1.0:
+        check_length(entry.name, folder, "negative_prompt", negative)
+
+
+def _seconds(asked: float | None, fps: int, entry: ModelEntry) -> float:
     seconds = min(entry.defaults.seconds, entry.max_seconds) if asked is None else asked
-    if not (math.isfinite(seconds) and 0 < seconds <= entry.max_seconds):
-        allowed = f"more than 0 and at most {entry.max_seconds:g} for model {entry.name!r}"
-        raise UserError(f"seconds: {seconds:g} must be {allowed}", param="seconds")
+    frame_s = math.ceil(10_000 / fps) / 10_000  # what is told as allowed is allowed
+    # One that is written as 0.333 of a second is one too.
+    if not (math.isfinite(seconds) and 0.999 / fps <= seconds <= entry.max_seconds):
+        allowed = f"at least {frame_s:g}, a frame at {fps} fps, and at most {entry.max_seconds:g}"
+        raise UserError(f"seconds: {seconds:g} must be {allowed} for model {entry.name!r}", param="seconds")
     return float(seconds)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -24,7 +25,42 @@ CHECKOUT_CONFIGS = PACKAGE.parent / "configs"
 
 ENV_PREFIX = "VIDEOSVC_"
 
-Origin = Annotated[str, Field(pattern=r"^https?://[^/\s]+$")]
+
+def _written(pattern: str, allowed: str) -> AfterValidator:
+    """Text that fits `pattern`; what does not is told in words what is allowed."""
+
+    def check(text: str) -> str:
+        if re.fullmatch(pattern, text) is None:
+            raise ValueError(f"must be {allowed}")
+        return text
+
+    return AfterValidator(check)
+
+
+Origin = Annotated[str, _written(r"https?://[^/\s]+", "an origin, such as https://example.com")]
+
+
+def _database_url(url: str) -> str:
+    from sqlalchemy import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    try:
+        driver = make_url(url).drivername
+    except (ArgumentError, ValueError):  # a port that is none
+        driver = ""
+    if driver not in ("sqlite", "postgresql+psycopg") or not re.match(r"(sqlite:///|postgresql\+psycopg://).", url):
+        raise ValueError(f"must be {DATABASE_URLS}")
+    return url
+
+
+def _redis_url(url: str) -> str:
+    from redis.connection import parse_url
+
+    try:
+        parse_url(url)  # type: ignore[no-untyped-call]
+    except ValueError as error:  # its own text may quote half of a password
+        raise ValueError(f"must be {REDIS_URLS}") from error
+    return url
 
 
 def _whole_path(path: Path) -> Path:
@@ -38,6 +74,13 @@ def _comma_separated(value: Any) -> Any:
 def _in_data_dir(url: str) -> Callable[[dict[str, Any]], str]:
     """A default that stands in the data folder; without a good one its own mistake is what is told."""
     return lambda values: url.format(values.get("data_dir", ""))
+
+
+DATABASE_URLS = "sqlite:////path/file.db or postgresql+psycopg://user:password@host:port/name"
+ARTIFACT_URLS = "file:///folder or s3://bucket/prefix"
+DEVICES = "auto, cpu, cuda or cuda:N"
+REDIS_URLS = "redis://user:password@host:6379/0, rediss:// and the same, or unix:///path/redis.sock"
+MAY_HOLD_PASSWORDS = ("database_url", "redis_url", "artifact_url")  # not shown where they are wrong
 
 
 class TierPrices(Section):
@@ -54,27 +97,21 @@ class Settings(BaseSettings):
 
     model: str = Field("toyworld", description="the model of a request that names none")
     preset: str = Field("balanced", description="the preset of a request that names none")
-    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:N")
+    device: Annotated[str, _written(r"auto|cpu|cuda(:\d+)?", DEVICES)] = Field("auto", description=DEVICES)
 
     data_dir: Annotated[Path, AfterValidator(_whole_path)] = Field(
         Path("~/.local/share/videosvc"),
         validate_default=True,
         description="database, clips, checkpoints and calibration, where they are not put elsewhere",
     )
-    database_url: str = Field(
-        default_factory=_in_data_dir("sqlite:///{}/videosvc.db"),
-        pattern=r"^(sqlite:///|postgresql\+psycopg://).+",
-        description="sqlite:////path/file.db or postgresql+psycopg://user:password@host/name",
+    database_url: Annotated[str, AfterValidator(_database_url)] = Field(
+        default_factory=_in_data_dir("sqlite:///{}/videosvc.db"), description=DATABASE_URLS
     )
-    redis_url: str | None = Field(
-        None,
-        pattern=r"^(rediss?|unix|redis\+socket)://.+",
-        description="redis://host:6379/0; not given: `videosvc serve` brings its own",
+    redis_url: Annotated[str, AfterValidator(_redis_url)] | None = Field(
+        None, description="redis://host:6379/0; not given: `videosvc serve` brings its own"
     )
-    artifact_url: str = Field(
-        default_factory=_in_data_dir("file://{}/artifacts"),
-        pattern=r"^[a-z0-9]+://.+",
-        description="where clips are kept: file:///folder or s3://bucket/prefix",
+    artifact_url: Annotated[str, _written(r"[a-z0-9]+://.+", ARTIFACT_URLS)] = Field(
+        default_factory=_in_data_dir("file://{}/artifacts"), description=f"where clips are kept: {ARTIFACT_URLS}"
     )
 
     tier_prices: TierPrices = Field(TierPrices(), description="what each tier multiplies a price by")
@@ -115,6 +152,16 @@ class Settings(BaseSettings):
         """The file comes in as init values, and here the environment goes before them."""
         return env_settings, init_settings
 
+    def make_data_dir(self) -> None:
+        """Raises ConfigError if there can be no such folder, or it cannot be written to."""
+        try:
+            self.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError as error:
+            problem = "it is a file" if self.data_dir.is_file() else error.strerror
+            raise ConfigError(f"data_dir: there can be no folder {self.data_dir}: {problem}", "data_dir") from error
+        if not os.access(self.data_dir, os.W_OK | os.X_OK):
+            raise ConfigError(f"data_dir: the folder {self.data_dir} cannot be written to", param="data_dir")
+
 
 def config_dir() -> Path:
     """Where models.toml and presets/ are: VIDEOSVC_CONFIG_DIR, else ./configs, else what the package ships.
@@ -143,7 +190,10 @@ def load_settings(folder: Path) -> Settings:
         return Settings(**values)
     except ValidationError as error:
         key, message = first_problem(error, Settings)
+        if key in MAY_HOLD_PASSWORDS:
+            message = f"{key}: {error.errors()[0]['msg'].removeprefix('Value error, ')}"
         variable = ENV_PREFIX + key.partition(".")[0].upper()
         if variable in os.environ:
-            raise ConfigError(f"{variable}: {message}", param=variable) from error
+            told = message.removeprefix(f"{key} = ").removeprefix(f"{key}: ") if "." not in key else message
+            raise ConfigError(f"{variable}: {told}", param=variable) from error
         raise ConfigError(f"{path}: {message}", param=key) from error

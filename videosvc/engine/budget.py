@@ -15,17 +15,28 @@ SURGE = 1.5  # how much slower still a device that has slowed already may become
 
 
 class ComputeCapExceeded(GenerationError):
-    """The cap came too near for even the shortest way to the end. What was spent is below it.
-
-    `kept`: the receipt of a file that has the clip up to here; None: there is none, as no chunk was done.
-    """
+    """The cap came too near for even the shortest way to the end. What was spent is below it."""
 
     code = "compute_cap_exceeded"
     exit_code = 3
 
-    def __init__(self, message: str, kept: ComputeReceipt | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        spent: ComputeReceipt | None = None,
+        has_file: bool = False,
+        slowness: float | None = None,
+    ) -> None:
+        """`spent`: in all; `has_file`: there is one, with the clip up to here; `slowness`: see Budget."""
         super().__init__(message)
-        self.kept = kept
+        self.spent = spent
+        self.has_file = has_file
+        self.slowness = slowness
+
+    @property
+    def kept(self) -> ComputeReceipt | None:
+        """The receipt of a file that has the clip up to here; None: there is none, as no chunk was done."""
+        return self.spent if self.has_file else None
 
 
 class Budget:
@@ -44,6 +55,7 @@ class Budget:
         self._is_full = is_full
         self._max_s = cap.max_compute_s
         self._ratios: list[float] = []  # measured over expected, of this run's pieces on the device
+        self._telling_s = self._expected_s = 0.0  # of the pieces that tell how slow the device is: measured, expected
 
     @contextlib.contextmanager
     def piece(self, stage: str, expected_s: float, again: bool = False) -> Iterator[None]:
@@ -55,14 +67,25 @@ class Budget:
             pace = self._pace()
             closing_s = SURGE * pace.now * self.costs.finish_s
             self._require(max(pace.guard * expected_s, pace.now * expected_s + closing_s))
-        before = self._meter.total_s
+        before = self._meter.elapsed_s
         with self._meter.stage(stage, again):
             yield
-        if expected_s > 0 and not again and stage in ("denoise", "decode"):  # the rest waits for other things too
-            ratio = (self._meter.total_s - before) / expected_s
-            # A share of a forward is cheap because it is one, and so is a step that a cache skipped: the next may be
-            # alone again, or computed, and no faster than expected.
+        if expected_s <= 0 or again:
+            return
+        took_s = self._meter.elapsed_s - before
+        # A share of a forward is cheap because it is one, and so is a step that a cache skipped: the next may be alone
+        # again, or computed, and no faster than expected. A prompt may be remembered.
+        if took_s >= expected_s or (stage != "text" and self._is_full()):
+            self._telling_s += took_s
+            self._expected_s += expected_s
+        if stage in ("denoise", "decode"):  # the rest waits for other things too
+            ratio = took_s / expected_s
             self._ratios.append(ratio if self._is_full() else max(1.0, ratio))
+
+    @property
+    def slowness(self) -> float | None:
+        """How many times as long as when the device was measured the pieces took that ran; None: that tells nothing."""
+        return self.costs.slowness * self._telling_s / self._expected_s if self._telling_s > 0 else None
 
     @contextlib.contextmanager
     def closing(self) -> Iterator[None]:

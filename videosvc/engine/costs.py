@@ -48,6 +48,7 @@ class RunCosts:
     chunks: tuple[ChunkCosts, ...]
     finish_s: float
     spread: float  # 95 of 100 runs take no more than this times what was expected
+    slowness: float = 1.0  # that is in all these: how many times as long as when the device was measured
 
     @staticmethod
     def free(chunks: int) -> RunCosts:

@@ -96,20 +96,20 @@ class Engine:
         with self._batch.seat() as seat, writer as video, contextlib.ExitStack() as ends:
             meter = Meter(family.device, spent, cap.max_compute_s, seat.clock, seat.held)
             budget = Budget(meter, cap, lambda: seat.clips == 1 and plan.step_cache == "none")
-            with budget.piece("text", costs.text_s, again=resume_from is not None):
-                guided = plan.guidance_scale > 1.0
-                text = family.encode_text(plan.prompt, (plan.negative_prompt or "") if guided else None)
-                levers = plan.frame_cache, plan.decode, self._step_cache(plan)
-                clip = family.open_clip(plan.width, plan.height, text, plan.guidance_scale, *levers)
-                ends.callback(clip.close)
-                if picture is not None:
-                    still = family.encode_picture(torch.from_numpy(picture.fitted(plan.width, plan.height)))
-                    clip.append(still)
-                    waiting, unseen = (still,), family.spec.frames_of(0, still.shape[2]) - 1
-            yield TextEncoded(text.unknown_words)
-            run = _Run(plan, clip, start, len(chunks), meter, budget, seat)
-
             try:
+                with budget.piece("text", costs.text_s, again=resume_from is not None):
+                    guided = plan.guidance_scale > 1.0
+                    text = family.encode_text(plan.prompt, (plan.negative_prompt or "") if guided else None)
+                    levers = plan.frame_cache, plan.decode, self._step_cache(plan)
+                    clip = family.open_clip(plan.width, plan.height, text, plan.guidance_scale, *levers)
+                    ends.callback(clip.close)
+                    if picture is not None:
+                        still = family.encode_picture(torch.from_numpy(picture.fitted(plan.width, plan.height)))
+                        clip.append(still)
+                        waiting, unseen = (still,), family.spec.frames_of(0, still.shape[2]) - 1
+                yield TextEncoded(text.unknown_words)
+                run = _Run(plan, clip, start, len(chunks), meter, budget, seat)
+
                 for chunk, size in enumerate(chunks):
                     again = chunk < len(start.finished)
                     if again:
@@ -139,7 +139,7 @@ class Engine:
                     yield ChunkDone(chunk, len(chunks), written, plan.frames, pictures, done)
             except ComputeCapExceeded as error:
                 if not written:
-                    raise
+                    raise ComputeCapExceeded(str(error), meter.receipt(steps), slowness=budget.slowness) from error
                 stopped = error
 
             with budget.closing():
@@ -147,7 +147,7 @@ class Engine:
         receipt = meter.receipt(steps, seat.shared_s)
         if stopped is not None:
             kept = f"{stopped}; the first {written / plan.fps:g} s of the clip are kept"
-            raise ComputeCapExceeded(kept, receipt) from stopped
+            raise ComputeCapExceeded(kept, receipt, True, budget.slowness) from stopped
         yield Done(output, receipt)
 
     def _step_cache(self, plan: Plan) -> StepCache | None:
@@ -179,6 +179,10 @@ class Engine:
         while state.step < steps:
             if state.step + 1 < steps and not budget.allows_step(chunk, state.step):
                 here = (chunk + state.step / (steps + 1)) / run.chunks
+                if plan.sampler == "draft" and steps == plan.most_steps and state.step == 1:
+                    assert state.denoised is not None  # the draft, which is what landing would compute anew
+                    yield Traded(chunk, steps, 1, here)
+                    return state.denoised, 1
                 yield Traded(chunk, steps, state.step + 1, here)
                 steps = state.step + 1
                 sampler = land(partial(run.seat.denoise, run.clip), state, sigmas[state.step])

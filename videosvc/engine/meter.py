@@ -95,6 +95,11 @@ class Meter:
     def total_s(self) -> float:
         return sum(self._seconds.values())
 
+    @property
+    def elapsed_s(self) -> float:
+        """What is wasted included."""
+        return self.total_s + self._wasted_s
+
     def receipt(self, steps: tuple[int, ...] = (), shared_s: Mapping[int, float] | None = None) -> ComputeReceipt:
         """`steps`: how many each chunk took; `shared_s`: see ComputeReceipt."""
         device = device_label(self._device)

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Any
 
 from videosvc.families.load_levers import LoadLevers
 
+LEAST_PART = 1e-6  # of a frame: what a product of floats may be off by; more of one is a frame that was asked for
 DRAFTED = 2  # steps of a chunk whose draft is accepted
+
+
+def frames_of(seconds: float, fps: int) -> int:
+    """Frames of a clip that is never shorter than asked for."""
+    return max(1, math.ceil(seconds * fps - LEAST_PART))
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +29,7 @@ class Plan:
     width: int  # pixels
     height: int
     fps: int
-    seconds: float
+    seconds: float  # at least
     steps: int  # denoising steps for each chunk
     sampler: str
     guidance_scale: float  # 1.0: one forward a step; above: two
@@ -40,7 +47,12 @@ class Plan:
 
     @property
     def frames(self) -> int:
-        return max(1, round(self.seconds * self.fps))
+        return frames_of(self.seconds, self.fps)
+
+    @property
+    def clip_seconds(self) -> float:
+        """How long the clip is, which is what a price a second goes by: `seconds`, or less than a frame more."""
+        return self.frames / self.fps
 
     @property
     def most_steps(self) -> int:
@@ -64,7 +76,7 @@ class Plan:
             "size": self.size,
             "fps": self.fps,
             "frames": self.frames,
-            "seconds": self.seconds,
+            "seconds": self.clip_seconds,
             "steps": self.steps,
             "sampler": self.sampler,
             "weights": self.weights,

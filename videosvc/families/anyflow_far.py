@@ -17,17 +17,19 @@ from videosvc.config.levers import refusal
 from videosvc.errors import ModelError
 from videosvc.families.base import Clip, Family, Jump, TextEmbeds
 from videosvc.families.block_levers import check_levers, pull_levers
-from videosvc.families.checks import model_hash, read_json, weight_files
+from videosvc.families.checks import files_stamp, model_hash, read_json, weight_files
 from videosvc.families.components import Components
 from videosvc.families.decoder import autoencoder_class
 from videosvc.families.decoders import Decoders
+from videosvc.families.far_checks import check_full_chunk_limit
 from videosvc.families.far_clip import FarClip
+from videosvc.families.far_codecs import codec_refusal, far_codecs
 from videosvc.families.far_forward import FarForward
 from videosvc.families.far_together import Together
 from videosvc.families.latent_spec import LatentSpec
 from videosvc.families.load_levers import NO_LEVERS, LoadLevers
 from videosvc.families.prompt_encoder import PromptEncoder
-from videosvc_kernels import Int4Codec, Int8Codec, NativeCodec, use_onednn
+from videosvc_kernels import use_onednn
 
 if TYPE_CHECKING:
     from videosvc.families.step_cache import StepCache
@@ -45,8 +47,9 @@ class AnyFlowFAR(Family):
         dtype: torch.dtype,
         levers: LoadLevers = NO_LEVERS,
         kept: Path | None = None,
+        sink_chunks: int = 0,
     ) -> None:
-        """Loads `folder`. `kept`: a folder to keep quantised weights in.
+        """Loads `folder`. `kept`: a folder to keep quantised weights in; `window_chunks`, `sink_chunks`: see FarClip.
 
         Raises ModelError naming the file that is missing, damaged or unfit, or the lever and why it cannot be.
         """
@@ -57,8 +60,9 @@ class AnyFlowFAR(Family):
         self.name = name
         self.device = device
         self.dtype = dtype
-        self.window_chunks = window_chunks
+        self.window_chunks, self.sink_chunks = window_chunks, sink_chunks
         read_json(name, folder, "model_index.json")
+        check_full_chunk_limit(name, folder)
         files = [
             *weight_files(name, folder, "transformer", "diffusers"),
             *weight_files(name, folder, "vae", "diffusers"),
@@ -78,13 +82,12 @@ class AnyFlowFAR(Family):
         self._together = Together(self._forward)
         self.spec = LatentSpec.of_anyflow(transformer.config, self._vae.config)
         self._decoders = Decoders.of(components, self._vae, self.spec)
-        self._codecs = {
-            "native": NativeCodec(),
-            "int8": Int8Codec(),
-            "int4": Int4Codec(transformer.config.attention_head_dim, device),
-        }
+        head_dim = transformer.config.attention_head_dim
+        self._codecs = far_codecs(head_dim, device)
+        # Tried now: on a GPU this compiles what the first clip would wait for.
+        self._codec_refusals = {codec: codec_refusal(codec, head_dim, device, dtype) for codec in self._codecs}
         self.levers = levers
-        pull_levers(name, transformer, levers, self._trial, self._warm_up, self.model_hash, kept)
+        pull_levers(name, transformer, levers, self._trial, self._warm_up, self.model_hash, files_stamp(files), kept)
 
     def encode_text(self, prompt: str, negative_prompt: str | None) -> TextEmbeds:
         return self._prompts.encode(prompt, negative_prompt)
@@ -116,6 +119,8 @@ class AnyFlowFAR(Family):
         for lever, value in (("frame_cache", frame_cache), ("decode", decode), ("step_cache", cached)):
             if line := refusal("anyflow_far", lever, value):
                 raise ModelError(f"model {self.name!r}: {line}", param="levers")
+        if line := self._codec_refusals[frame_cache]:
+            raise ModelError(f"model {self.name!r}: {line}", param="levers")
         for side, pixels in (("width", width), ("height", height)):
             if pixels % self.spec.grid:
                 raise ValueError(f"{side}: {pixels} is not a multiple of {self.spec.grid}")
@@ -126,6 +131,7 @@ class AnyFlowFAR(Family):
             guidance_scale,
             self.window_chunks,
             self._codecs[frame_cache],
+            self.sink_chunks,
         )
 
     def denoise_together(self, jumps: Sequence[Jump]) -> list[Tensor]:

@@ -8,14 +8,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._triton import has_triton
 
 from videosvc.config.levers import refusal
 from videosvc.errors import ModelError
 from videosvc.families.compiled_blocks import compile_blocks, compile_refusal
 from videosvc.families.load_levers import LoadLevers
 from videosvc.families.low_bit_weights import LAYERS, TOLERANCES, quantize_blocks
-from videosvc_kernels import bfloat16_refusal, fp8_refusal, int8_refusal
+from videosvc_kernels import bfloat16_refusal, failure_of, fp8_refusal, int8_refusal, triton_refusal
 
 FUSED_CAPABILITY = (8, 0)  # has the shared memory for them
 
@@ -40,19 +39,21 @@ def pull_levers(
     trial: Callable[[], Tensor],
     warm_up: Callable[[], None],
     model_hash: str,
+    stamp: str,
     kept: Path | None,
 ) -> None:
-    """`trial`: velocities, the same at every call; `warm_up`: everything to compile for; `kept`: see `quantize_blocks`.
+    """`trial`: velocities, the same at every call; `warm_up`: everything to compile for; the rest: `quantize_blocks`.
 
     Raises ModelError if a lever cannot be after all.
     """
-    if levers.weights in LAYERS and not quantize_blocks(transformer, levers.weights, trial, model_hash, kept):
+    if levers.weights in LAYERS and not quantize_blocks(transformer, levers.weights, trial, model_hash, stamp, kept):
         reason = f"no layer stands it within {TOLERANCES[levers.weights]:.0%}"
         raise ModelError(f"model {model!r}: lever weights={levers.weights!r} cannot be: {reason}", param="levers")
-    if levers.weights == "int8" and _fuses(transformer.device):
+    if levers.weights == "int8" and fused_refusal(transformer.device) is None:
         from videosvc.families.fused_block import fuse_blocks
 
-        fuse_blocks(transformer)
+        if fuse_blocks(transformer) and (failure := failure_of(trial)):
+            raise ModelError(f"model {model!r}: lever weights='int8' cannot be: {failure}", param="levers")
     if levers.compile:
         try:
             compile_blocks(transformer, warm_up)
@@ -61,6 +62,10 @@ def pull_levers(
             raise ModelError(f"model {model!r}: lever compile=true cannot be: {reason}", param="levers") from error
 
 
-def _fuses(device: torch.device) -> bool:
-    """Whether `device` is one that the fused blocks' kernels are made for."""
-    return device.type == "cuda" and torch.cuda.get_device_capability(device) >= FUSED_CAPABILITY and has_triton()
+def fused_refusal(device: torch.device) -> str | None:
+    """Why int8 blocks are not fused on `device`, in one line; None if they are, in a family that has such blocks."""
+    reason = triton_refusal(device)
+    if reason is None and (capability := torch.cuda.get_device_capability(device)) < FUSED_CAPABILITY:
+        own, needed = (".".join(map(str, version)) for version in (capability, FUSED_CAPABILITY))
+        return f"{device} has compute capability {own}, fused blocks need {needed}"
+    return reason

@@ -80,6 +80,15 @@ def _check_whole(model: str, folder: Path, relative: str) -> None:
         raise ModelError(f"model {model!r}: {relative} is truncated or damaged ({error})", param="model") from error
 
 
+def files_stamp(files: list[Path]) -> str:
+    """Tells files from others of the same names: their sizes and times, which change with any byte written.
+
+    For what is kept on one machine: a copy of the folder has other times.
+    """
+    stats = [(path.name, path.stat()) for path in files]
+    return " ".join(f"{name}:{stat.st_size}:{stat.st_mtime_ns}" for name, stat in stats)
+
+
 def model_hash(folder: Path, files: list[Path]) -> str:
     """Tells weights from other weights: configuration files in full, and samples of each weight file.
 

@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch.fx.experimental import _config as shapes
 
+from videosvc_kernels import triton_refusal
+
 # One code serves all blocks, and is compiled anew for each kind of number and layer, and for one row and several.
 RECOMPILES = 64
 
@@ -18,9 +20,8 @@ RECOMPILES = 64
 def compile_refusal(device: torch.device) -> str | None:
     """Why nothing can be compiled for `device`, in one line; None if it can."""
     if device.type == "cuda":
-        from torch.utils._triton import has_triton
-
-        return None if has_triton() else "compiling for a GPU needs triton, which is not installed"
+        reason = triton_refusal(device)
+        return None if reason is None else f"nothing is compiled for a GPU: {reason}"
     from torch._inductor.cpp_builder import get_cpp_compiler
     from torch._inductor.exc import InvalidCxxCompiler
 

@@ -39,8 +39,9 @@ class FarClip(Clip):
         guidance_scale: float,
         window_chunks: int | None,
         codec: CacheCodec | None = None,
+        sink_chunks: int = 0,
     ) -> None:
-        """`codec`: the frame cache's."""
+        """`codec`: the frame cache's. `sink_chunks`: of the clip's start, held besides the window."""
         self._together = together
         self._forward = together.forward
         self._decoder = decoder
@@ -52,14 +53,14 @@ class FarClip(Clip):
             prompts = [text.negative, text.prompt]
         self.rows = len(prompts)
         self.text = self._forward.project_text(torch.cat(prompts))
-        self.cache = FrameCache(self._forward.layers, window_chunks, codec)
+        self.cache = FrameCache(self._forward.layers, window_chunks, codec, sink_chunks)
         self.next_frame = 0  # latent frames appended so far
         self._rotation: tuple[torch.Size, Rotation] | None = None  # of the chunk being denoised, by its (T, h, w)
         # Chunks the cache holds in full, oldest first: first frame and latents, to be encoded coarsely when
         # they age.
         self._full: deque[tuple[int, Tensor]] = deque()
         self._max_full = self._forward.model.config.full_chunk_limit - 1
-        self._coarsens = window_chunks is None or window_chunks > self._max_full
+        self._coarsens = window_chunks is None or sink_chunks + window_chunks > self._max_full
 
     def denoise(self, latents: Tensor, t: float, r: float) -> Tensor:
         return self._together.denoise([(self, Jump(self, latents, t, r))])[0]
@@ -78,7 +79,7 @@ class FarClip(Clip):
         return negative + self._guidance_scale * (positive - negative)
 
     def append(self, latents: Tensor) -> None:
-        self.cache.make_room()
+        self._make_room()
         if self._coarsens and len(self._full) == self._max_full:
             self._coarsen_oldest()
         self._encode(latents, self.next_frame, self.cache.append)
@@ -97,6 +98,13 @@ class FarClip(Clip):
     def cache_bytes(self) -> int:
         """Bytes the frame cache holds."""
         return self.cache.bytes
+
+    def _make_room(self) -> None:
+        held = self.cache.chunks
+        dropped = self.cache.make_room()
+        # Coarse chunks come first. Behind sinks it may be one in full that has to go.
+        if dropped is not None and (full := dropped - (held - len(self._full))) >= 0 and self._coarsens:
+            del self._full[full]
 
     def _coarsen_oldest(self) -> None:
         """Puts the coarse version of the oldest chunk still held in full in its place."""

@@ -21,11 +21,17 @@ from videosvc_kernels.int8_gemm import int8_gemm
 from videosvc_kernels.norm_rotate import norm_rotate
 
 
-def fuse_blocks(transformer: Any) -> None:
-    """Puts a fused one in place of each block that can be: of this transformer, with a norm before its text."""
+def fuse_blocks(transformer: Any) -> int:
+    """Puts a fused one in place of each block that can be: of this transformer, with a norm before its text.
+
+    Returns how many there were.
+    """
+    fused = 0
     for index, block in enumerate(transformer.blocks):
         if isinstance(block, AnyFlowTransformerBlock) and isinstance(block.norm2, nn.LayerNorm):
             transformer.blocks[index] = FusedBlock(block)
+            fused += 1
+    return fused
 
 
 class FusedBlock(nn.Module):

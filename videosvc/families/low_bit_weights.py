@@ -38,20 +38,22 @@ def storage_only(weights: str, device: torch.device) -> str | None:
 
 
 def quantize_blocks(
-    transformer: Any, weights: str, trial: Callable[[], Tensor], model_hash: str, folder: Path | None
+    transformer: Any, weights: str, trial: Callable[[], Tensor], model_hash: str, stamp: str, folder: Path | None
 ) -> int:
     """Puts layers of `weights`, a key of `LAYERS`, in place of those in `transformer.blocks`; returns how many.
 
     The most sensitive ones stay if all together would exceed the tolerance on what `trial` puts through the model.
     What is outside the blocks stays in any case: time and text embeddings, modulation and the last projection are the
     most sensitive of all (measured), and run on a row a step or once a clip. `folder`: where to keep the result, and
-    to look for it; None: nowhere.
+    to look for it; None: nowhere. `stamp`: of the files the weights came from, as the hash only samples them.
     """
     layer, tolerance = LAYERS[weights], TOLERANCES[weights]
     # What is multiplied in fp8 is less exact than what is stored in it: the layers that stand one may not the other.
     way = f"{weights}-stored" if storage_only(weights, transformer.device) else weights
-    path = folder / f"{model_hash}.{way}.safetensors" if folder is not None else None
-    key = f"{model_hash} {tolerance}"
+    # And what one device computes within the tolerance, or in one type, another may not.
+    where = f"{transformer.device.type}-{str(transformer.dtype).removeprefix('torch.')}"
+    path = folder / f"{model_hash}.{way}.{where}.safetensors" if folder is not None else None
+    key = f"{model_hash} {tolerance} {where} {stamp}"
     known = read_weights(path, key) if path is not None else None
     if known is not None:
         with contextlib.suppress(ValueError):  # not of this model after all: made anew

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import threading
 from collections import Counter
 from collections.abc import Callable
@@ -13,13 +12,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from videosvc.errors import UserError
 from videosvc.families.base import TextEmbeds
+from videosvc.families.prompt_length import WAN_MAX_TOKENS, clean, too_long
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast, UMT5EncoderModel
 
-WAN_MAX_TOKENS = 512  # what Wan's text cross-attention was trained for; its tokenizer itself names no limit
 REMEMBERED = 64  # texts; 4 MiB each for Wan's encoder
 
 
@@ -72,8 +70,7 @@ class PromptEncoder:
         tokens: list[int] = self._tokenizer(text)["input_ids"]
         length, room = len(tokens), self.max_tokens - len(tokens)
         if room < 0:
-            message = f"{param}: {length} tokens; the model reads at most {self.max_tokens}"
-            raise UserError(message, param=param)
+            raise too_long(param, length, self.max_tokens)
         # The encoder gets the padding too, masked, as the stock pipeline does it: other shapes, other
         # roundings.
         padded = torch.tensor([tokens + [self._tokenizer.pad_token_id] * room], device=self._encoder.device)
@@ -83,8 +80,3 @@ class PromptEncoder:
         finally:
             self._put_away()
         return F.pad(hidden[:, :length], (0, 0, 0, room))
-
-
-def clean(text: str) -> str:
-    """HTML entities undone, twice as captions on the web need it, and every run of white space one space."""
-    return " ".join(html.unescape(html.unescape(text)).split())

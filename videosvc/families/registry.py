@@ -29,7 +29,9 @@ def load_family(
     if entry.family == "anyflow_far":
         from videosvc.families.anyflow_far import AnyFlowFAR  # here: it pulls in diffusers and transformers
 
-        return AnyFlowFAR(entry.name, entry.folder(), entry.window_chunks, device, dtype, levers, kept)
+        return AnyFlowFAR(
+            entry.name, entry.folder(), entry.window_chunks, device, dtype, levers, kept, entry.sink_chunks
+        )
     if entry.family == "wan":
         from videosvc.families.attention_choice import chosen
         from videosvc.families.device_label import device_label

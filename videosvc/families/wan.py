@@ -19,7 +19,7 @@ from videosvc.errors import ModelError
 from videosvc.families.attention_backend import set_attention
 from videosvc.families.base import Clip, Family, TextEmbeds
 from videosvc.families.block_levers import check_levers, pull_levers
-from videosvc.families.checks import model_hash, weight_files
+from videosvc.families.checks import files_stamp, model_hash, weight_files
 from videosvc.families.components import Components
 from videosvc.families.decoder import autoencoder_class
 from videosvc.families.decoders import Decoders
@@ -88,7 +88,9 @@ class Wan(Family):
         self._decoders = Decoders.of(components, self._vae, self.spec, present)
         self._mag_ratios = tuple(mag_ratios)
         self.levers = levers
-        pull_levers(name, self.transformer, levers, self._trial, self._warm_up, self.model_hash, kept)
+        pull_levers(
+            name, self.transformer, levers, self._trial, self._warm_up, self.model_hash, files_stamp(files), kept
+        )
 
     def attend_by(self, backend: str) -> None:
         """From the next forward on. `backend`: one of `BACKENDS`. Raises ModelError if it cannot be."""

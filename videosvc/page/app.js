@@ -54,9 +54,10 @@ function show(video) {
   at("progress").hidden = at("cancel").hidden = !["queued", "in_progress"].includes(video.status);
 }
 
-function showReceipt({ receipt, plan }) {
+function showReceipt({ receipt, plan, warnings }) {
   const rows = [["Size", `${plan.size}, ${plan.fps} frames a second`]];
   for (const trade of plan.traded) rows.push(["Given up", `${trade.what}: ${trade.from} to ${trade.to}`]);
+  for (const warning of warnings) rows.push(["Warning", warning]);
   if (receipt) {
     rows.push(["Compute", `${receipt.compute_seconds.toFixed(2)} s${receipt.device ? ` on ${receipt.device}` : ""}`]);
     rows.push(["Charged", `${usd(receipt.charged_usd)} of ${usd(receipt.quoted_usd)} quoted`]);

@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from scipy.optimize import nnls
 
-from videosvc.config.models import ModelEntry
+from videosvc.config.models import AttentionName, ModelEntry
 from videosvc.config.size import Size
 from videosvc.engine.events import ChunkDone, Done, Event, StepDone
 from videosvc.engine.generate import Engine
@@ -49,12 +49,13 @@ def calibrate(
     entry: ModelEntry,
     plan: Plan,
     on_progress: Callable[[float], None] = lambda share: None,
+    attention: AttentionName = "native",
 ) -> Calibration:
     """Fits the cost of `plan`'s model and levers on the engine's device; under a minute for the bundled model.
 
     Every round runs the whole grid once, so that a slow spell of the machine falls on all of it alike; medians over
     rounds and pieces keep single stalls out. `on_progress` is told the share that is done, from 0 to 1.
-    Raises what `Engine.run` raises.
+    `attention`: the kernel that the engine attends by. Raises what `Engine.run` raises.
     """
     shape = read_shape(entry)
     grid = _grid(plan, entry, shape)
@@ -80,7 +81,7 @@ def calibrate(
         device=device_label(engine.family.device),
         model=entry.name,
         levers=levers_of(plan),
-        fingerprint=fingerprint_of(shape.model_hash, entry.loading),
+        fingerprint=fingerprint_of(shape.model_hash, entry.loading, attention),
         measured_at=time.time(),
         seconds=seconds,
         cold_s=max(0.0, cold.total_s - fitted_s(cold.plan)),
@@ -143,7 +144,7 @@ def _pieces(events: Sequence[Event], work: RunFeatures, done: Done) -> Iterable[
         if took["text"] > 0:
             yield "text", work.text, took["text"]
         if isinstance(event, StepDone) or event.chunk < last:  # taking a chunk into the cache is a forward, too
-            yield "denoise", chunk.denoise, took["denoise"]
+            yield "denoise", chunk.append if isinstance(event, ChunkDone) else chunk.denoise, took["denoise"]
         if isinstance(event, ChunkDone):
             yield "decode", chunk.decode, took["decode"]
             yield "mux", chunk.mux, took["mux"]

@@ -12,6 +12,7 @@ import torch
 from videosvc.config.models import AttentionName, ModelEntry
 from videosvc.config.size import Size
 from videosvc.engine.generate import Engine
+from videosvc.engine.plan import frames_of
 from videosvc.errors import ModelError
 from videosvc.families.attention_backend import MEASURED
 from videosvc.families.attention_choice import AttentionChoice, installed
@@ -32,7 +33,7 @@ def measure_attention(
     """
     family = engine.family
     assert isinstance(family, Wan)  # other families' entries say nothing of attention
-    size, frames = Size.parse(entry.sizes[0]), max(1, round(entry.defaults.seconds * entry.fps))
+    size, frames = Size.parse(entry.sizes[0]), frames_of(entry.defaults.seconds, entry.fps)
     spec = family.spec
     shape = (1, spec.channels, sum(spec.chunks(frames)), size.height // spec.spatial, size.width // spec.spatial)
     latents = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(family.device)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -12,6 +12,7 @@ from pydantic import Field
 
 from videosvc import __version__
 from videosvc.config.json_file import read_json_file, write_json_file
+from videosvc.config.models import AttentionName
 from videosvc.config.toml_file import Section
 from videosvc.engine.plan import Plan
 from videosvc.families.device_label import file_part
@@ -21,6 +22,7 @@ from videosvc.pricing.features import FEATURES, Kind
 
 Seconds = Annotated[float, Field(ge=0)]
 LIBRARIES = ("torch", "diffusers")  # whose versions change how long things take
+ATTENTION_PACKAGES = {"flash": "flash-attn", "sage": "sageattention", "xformers": "xformers"}  # the others are torch's
 
 
 class Calibration(Section):
@@ -70,11 +72,21 @@ def levers_of(plan: Plan) -> str:
     return f"{plan.weights}-{plan.frame_cache}-{plan.decode}" + ("-compiled" if plan.compile else "") + cached
 
 
-def fingerprint_of(model_hash: str, loading: str = "") -> str:
+def fingerprint_of(model_hash: str, loading: str = "", attention: AttentionName = "native") -> str:
     """Changes with the model's weights, this package, the libraries that compute, and the number of CPUs.
 
-    `loading`: what models.toml says of how it is loaded, if anything (`ModelEntry.loading`).
+    `loading`: what models.toml says of how it is loaded, if anything (`ModelEntry.loading`); `attention`: the kernel
+    that it attends by then, whose package counts as well (`attention_choice.chosen`).
     """
     parts = [model_hash, __version__, *(version(library) for library in LIBRARIES), str(os.cpu_count())]
     parts += [loading] if loading else []
+    if attention != "native":
+        parts += [attention, _version_or_none(ATTENTION_PACKAGES.get(attention, "torch"))]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def _version_or_none(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "none"

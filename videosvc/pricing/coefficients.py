@@ -45,7 +45,7 @@ class Coefficients:
             chunks.append(
                 ChunkCosts(
                     step_s=step_s,
-                    append_s=step_s if number < last else 0.0,
+                    append_s=slowness * _dot(chunk.append, self.denoise) if number < last else 0.0,
                     decode_s=slowness * _dot(chunk.decode, self.decode),
                     mux_s=slowness * _dot(chunk.mux, self.mux),
                 )
@@ -58,6 +58,7 @@ class Coefficients:
             chunks=tuple(chunks),
             finish_s=slowness * _dot(work.finish, self.finish),
             spread=spread,
+            slowness=slowness,
         )
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from videosvc.config.models import ModelEntry
 from videosvc.engine.costs import ComputeCap, RunCosts
 from videosvc.engine.plan import Plan
+from videosvc.families.attention_choice import choice_path, chosen
 from videosvc.pricing.batching import BatchShare, most_clips, saved_s
 from videosvc.pricing.calibration import calibration_path, fingerprint_of, load_calibration
 from videosvc.pricing.coefficients import Coefficients, guess
@@ -77,7 +78,7 @@ class CostModel:
         """`device_name`: as a receipt has it: "cpu", "NVIDIA H200"."""
         self.device_name = device_name
         self._data_dir = data_dir
-        self._shapes: dict[str, tuple[ModelEntry, ModelShape, str]] = {}
+        self._shapes: dict[str, tuple[tuple[ModelEntry, int | None], ModelShape, str]] = {}
 
     def fit(self, entry: ModelEntry, plan: Plan) -> Fit:
         """The fit for `plan`'s levers. Raises ModelError if the model's folder is missing or damaged."""
@@ -121,16 +122,38 @@ class CostModel:
         expected_s = costs.text_s + sum(chunk.total_s(steps) for chunk, steps in chunks) + costs.finish_s
         alone_s = receipt.compute_seconds + receipt.wasted_s + saved_s(fit.batch, plan, receipt.shared_s)
         ratio = fit.slowness * alone_s / expected_s
+        self._note(plan, entry, ratio)
+
+    def observe_stopped(self, plan: Plan, entry: ModelEntry, slowness: float | None) -> None:
+        """Learns from a job that the cap stopped: its `ComputeCapExceeded.slowness`. Raises as `observe`.
+
+        Else a device that has slowed down would be planned for at its old speed, under tight caps, for ever.
+        """
+        if slowness is not None:
+            self._note(plan, entry, slowness)
+
+    def _note(self, plan: Plan, entry: ModelEntry, slowness: float) -> None:
         path = calibration_path(self._data_dir, self.device_name, entry.name, plan)
-        append_speed(_log_path(path), self._shape(entry)[1], ratio)
+        append_speed(_log_path(path), self._shape(entry)[1], slowness)
 
     def _shape(self, entry: ModelEntry) -> tuple[ModelShape, str]:
-        """The model's shape and the fingerprint of what is measured with it, read once for each entry."""
+        """The model's shape and the fingerprint of what is measured with it, read once for each entry and choice."""
+        kept = self._data_dir / "quantized"  # where engines look for the choice as well
+        state = entry, _changed_at(choice_path(kept, entry.name, self.device_name)) if entry.attention == "auto" else 0
         known = self._shapes.get(entry.name)
-        if known is None or known[0] != entry:
+        if known is None or known[0] != state:
             shape = read_shape(entry)
-            known = self._shapes[entry.name] = (entry, shape, fingerprint_of(shape.model_hash, entry.loading))
+            attention = chosen(entry.attention, kept, entry.name, self.device_name)
+            fingerprint = fingerprint_of(shape.model_hash, entry.loading, attention)
+            known = self._shapes[entry.name] = (state, shape, fingerprint)
         return known[1], known[2]
+
+
+def _changed_at(path: Path) -> int | None:
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return None
 
 
 def _log_path(calibration: Path) -> Path:

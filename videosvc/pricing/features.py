@@ -5,7 +5,6 @@ Each piece of a run is of one kind, and each kind has its features. Seconds of a
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -13,6 +12,7 @@ from typing import Literal
 
 from videosvc.engine.plan import Plan
 from videosvc.families.latent_spec import LatentSpec
+from videosvc.pricing.frame_memory import FrameMemory
 from videosvc.pricing.shape import ModelShape
 
 Kind = Literal["text", "denoise", "decode", "mux", "finish"]
@@ -36,9 +36,18 @@ STAGE: Mapping[Kind, str] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class ChunkFeatures:
-    denoise: Features  # of one step, and of taking the finished chunk into the frame cache
+    denoise: Features  # of one step
     decode: Features
     mux: Features
+    # Of an older chunk that is encoded coarsely when this one is finished; None: there is none.
+    coarse: Features | None = None
+
+    @property
+    def append(self) -> Features:
+        """Of taking it into the frame cache: a forward like a step's, and the coarse one before it."""
+        if self.coarse is None:
+            return self.denoise
+        return tuple(map(sum, zip(self.denoise, self.coarse, strict=True)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,18 +70,18 @@ def run_features(plan: Plan, shape: ModelShape) -> RunFeatures:
     megapixels = plan.width * plan.height / 1e6  # of a frame
     tiles, overlapping = _tiles(plan, spec)
     sizes = spec.chunks(plan.frames, from_picture=still > 0)
-    remembered: deque[int] = deque(maxlen=shape.window_chunks)  # latents of the chunks that are looked back on
+    memory = FrameMemory(shape)
 
-    def forward(size: int) -> Features:
-        tokens, context = size * per_latent, sum(remembered) * per_latent
+    def forward(latents: float, context: float) -> Features:
+        tokens, context = latents * per_latent, context * per_latent
         return (1.0, batch * tokens / 1e3, batch * tokens * (tokens + context) / 1e6)
 
     picture = None
     unseen = max(0, spec.frames_of(0, still) - 1)
     if still:
         encoded = (1.0, (unseen + 1) * megapixels)
-        picture = ChunkFeatures(denoise=forward(still), decode=encoded, mux=(0.0, 0.0))
-        remembered.append(still)
+        picture = ChunkFeatures(denoise=forward(still, 0), decode=encoded, mux=(0.0, 0.0))
+        memory.append(still)
     chunks: list[ChunkFeatures] = []
     latents, written, waiting = 0, 0, still
     for chunk, size in enumerate(sizes):
@@ -81,14 +90,15 @@ def run_features(plan: Plan, shape: ModelShape) -> RunFeatures:
         decoded = spec.frames_of(latents, due)
         kept = min(decoded - (unseen if due and not latents else 0), plan.frames - written)
         latents, written, waiting = latents + due, written + kept, waiting - due
+        denoise, aged = forward(size, memory.latents), memory.append(size)
         chunks.append(
             ChunkFeatures(
-                denoise=forward(size),
+                denoise=denoise,
                 decode=(tiles, decoded * megapixels * overlapping) if due else (0.0, 0.0),
                 mux=(1.0, kept * megapixels) if due else (0.0, 0.0),
+                coarse=None if aged is None else forward(aged.latents, aged.context),
             )
         )
-        remembered.append(size)
     finish = (1.0, plan.frames * megapixels)
     return RunFeatures(text=(float(batch),), chunks=tuple(chunks), finish=finish, picture=picture)
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from videosvc import __version__
 from videosvc.config.quality import QualityTable, Sweep, load_quality_file
 from videosvc.errors import ConfigError, UserError
+from videosvc.families.load_levers import NO_LEVERS
 from videosvc.pricing.calibration import LIBRARIES
 from videosvc.pricing.finding import Finding, Findings
 from videosvc.pricing.options import frontier
@@ -35,7 +36,7 @@ def sweep_of(tuner: Tuner, found: Findings, clips: int) -> Sweep:
         device=tuner.rate.device,
         usd_per_hour=float(tuner.rate.usd_per_hour),
         margin=float(tuner.rate.margin),
-        model_hash=tuner.engines["native"].family.model_hash,
+        model_hash=tuner.engines[NO_LEVERS].family.model_hash,
         versions={"videosvc": __version__, **{library: version(library) for library in LIBRARIES}},
         measured_at=round(time.time(), 3),
     )

@@ -9,7 +9,7 @@ from itertools import product
 from types import MappingProxyType
 from typing import Any, get_args
 
-from videosvc.config.levers import AVAILABLE
+from videosvc.config.levers import AVAILABLE, IDLE
 from videosvc.config.models import ModelEntry
 from videosvc.config.presets import Tradable
 from videosvc.config.size import Size
@@ -77,6 +77,8 @@ def other_levers(asked: Plan, entry: ModelEntry, trade: tuple[Tradable, ...]) ->
 
 def _values(asked: Plan, entry: ModelEntry, lever: Tradable) -> tuple[str, ...]:
     """That of `asked`, and those after it in the family's list, which goes from the most exact on."""
+    if lever in IDLE[entry.family]:
+        return (getattr(asked, lever),)
     values = AVAILABLE[entry.family][lever]
     return values[values.index(getattr(asked, lever)) :]
 

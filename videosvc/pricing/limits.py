@@ -45,7 +45,7 @@ class Limits:
         """For when none of `options` fits: which limit is too low for the cheapest of them, and what that costs."""
         cheapest = min(options, key=lambda option: option.price_usd)
         plan = cheapest.plan
-        says = f"{plan.seconds:g} s at {plan.size}, {plan.fps} fps, steps: {plan.steps}"
+        says = f"{plan.clip_seconds:g} s at {plan.size}, {plan.fps} fps, steps: {plan.steps}"
         if self._keeps_usd(cheapest):
             field, limit = self.compute_field, f"{self.compute_s:g} s of compute"
             needs = f"{cheapest.needed_s:.3g} s"

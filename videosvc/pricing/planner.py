@@ -97,7 +97,7 @@ class Planner:
         pricer = Pricer(self._fits(resolved, fit), rate, self._cold)
         table = self._table(entry, fit.shape.model_hash)
         options, measured = price_options(asked, entry, preset, table, pricer)
-        limits = Limits.of(cap, preset, asked.seconds, fit.calibrated)
+        limits = Limits.of(cap, preset, asked.clip_seconds, fit.calibrated)
         waiting_s = wait_s(entry.name)
         within = _in_time(options, goal, waiting_s)
         if goal.min_quality is None:

@@ -89,7 +89,7 @@ class Quote:
     @property
     def price_per_second_usd(self) -> Decimal:
         """A second of the clip."""
-        return usd_up(self.price_usd / Decimal(repr(self.plan.seconds)))
+        return usd_up(self.price_usd / Decimal(repr(self.plan.clip_seconds)))
 
     def plan_as_dict(self) -> dict[str, Any]:
         """The `plan` object of the public contract, `traded` filled in."""
@@ -104,7 +104,7 @@ class Quote:
             "model": self.plan.model,
             "preset": self.preset,
             "tier": self.rate.tier,
-            "seconds": self.plan.seconds,
+            "seconds": self.plan.clip_seconds,
             "price_usd": float(self.price_usd),
             "price_per_second_usd": float(self.price_per_second_usd),
             "compute_seconds": round(self.compute_s, 4),

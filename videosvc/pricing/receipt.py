@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+from videosvc.engine.plan import DRAFTED
 from videosvc.pricing.energy import Energy, rated_energy
 from videosvc.pricing.features import STAGE
 from videosvc.pricing.money import usd
@@ -27,17 +28,24 @@ def full_receipt(
     `energy`: what a counter read of the whole job; None takes the device's watts from devices.toml. `wasted_s`: compute
     of earlier attempts that came to nothing. `batch_saved_s`: compute that sharing forwards with other clips saved.
 
-    What the reference would have taken, and so what was saved, is as the quote foresaw it, at the pace of this run.
+    What the reference would have taken, and so what was saved, is as the quote foresaw it, at the pace of this run. A
+    quote counts on no draft and on no cached step: what they saved is of this run.
     """
-    pace = _pace(compute, quote, batch_saved_s)
+    drafts_saved_s = _drafts_saved_s(compute, quote)
+    beside_s = batch_saved_s + drafts_saved_s
+    pace = _pace(compute, quote, beside_s)
     levers = [
         {"name": saving.name, "saved_compute_seconds": round(pace * saving.saved_s, 4)} for saving in quote.savings
     ]
     if compute.shared_s:
         levers.append({"name": "batch", "saved_compute_seconds": round(batch_saved_s, 4)})
+    if drafts_saved_s > 0:
+        levers.append({"name": "drafts", "saved_compute_seconds": round(drafts_saved_s, 4)})
+    left_out_s = max(0.0, quote.compute_s - compute.compute_seconds - beside_s)
     if _cut_short(compute, quote):
-        landed_s = max(0.0, quote.compute_s - compute.compute_seconds - batch_saved_s)
-        levers.append({"name": "landing", "saved_compute_seconds": round(landed_s, 4)})
+        levers.append({"name": "landing", "saved_compute_seconds": round(left_out_s, 4)})
+    elif quote.plan.step_cache != "none":
+        levers.append({"name": "skipped_steps", "saved_compute_seconds": round(left_out_s, 4)})
     charged = charge(compute.compute_seconds, quote)
     partial = partial_receipt(compute, quote, charged, energy, wasted_s)
     return {**partial, "baseline_compute_seconds": round(pace * quote.baseline_s, 4), "levers": levers}
@@ -74,7 +82,7 @@ def _receipt(
         **spent,
         "device_usd_per_hour": float(quote.rate.usd_per_hour),
         "price_usd": float(usd(quote.rate.price(compute_s))),
-        "price_per_second_usd": float(usd(charged / Decimal(repr(quote.plan.seconds)))),
+        "price_per_second_usd": float(usd(charged / Decimal(repr(quote.plan.clip_seconds)))),
         "quoted_usd": float(quote.price_usd),
         "charged_usd": float(charged),
         "energy_joules": round(energy.joules, 3),
@@ -99,12 +107,23 @@ def plan_as_run(compute: ComputeReceipt, quote: Quote) -> dict[str, Any]:
     return {**plan, "steps": fewest, "traded": [*plan["traded"], landed]}
 
 
-def _pace(compute: ComputeReceipt, quote: Quote, batch_saved_s: float) -> float:
-    """How many times as long as foreseen the run took. 1 where steps were left out: that tells of no pace."""
-    plan = quote.plan
-    if _cut_short(compute, quote) or plan.sampler == "draft" or plan.step_cache != "none":
+def _drafts_saved_s(compute: ComputeReceipt, quote: Quote) -> float:
+    """The steps that chunks whose draft was accepted did not need, at what this run's steps took."""
+    if quote.plan.sampler != "draft":
+        return 0.0
+    needless = sum(quote.plan.most_steps - steps for steps in compute.steps if steps == DRAFTED)
+    forwards = sum(compute.steps) + len(compute.steps) - 1  # every chunk but the last one goes into the frame cache
+    return needless * compute.by_stage["denoise"] / forwards if needless else 0.0
+
+
+def _pace(compute: ComputeReceipt, quote: Quote, beside_s: float) -> float:
+    """How many times as long as foreseen the run took. 1 where nobody knows of how many steps: that tells of no pace.
+
+    `beside_s`: saved in this run, as it was not foreseen.
+    """
+    if _cut_short(compute, quote) or quote.plan.step_cache != "none":
         return 1.0
-    return (compute.compute_seconds + batch_saved_s) / quote.compute_s
+    return (compute.compute_seconds + beside_s) / quote.compute_s
 
 
 def _cut_short(compute: ComputeReceipt, quote: Quote) -> tuple[int, ...]:

@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from typing import get_args
 
-from videosvc.config.levers import AVAILABLE, refusal
+from videosvc.config.levers import AVAILABLE, IDLE, refusal
 from videosvc.config.models import ModelEntry
 from videosvc.config.presets import Preset, SamplerName
+from videosvc.config.quality import PLAIN_DECODES
 from videosvc.config.size import Size
 from videosvc.engine.plan import Plan
 from videosvc.errors import UserError
 
 STEPS = (1, 2, 4, 8)
 MOST_STEPS = 200  # as in a preset
+
+
+def check_base(preset: Preset) -> None:
+    """Raises UserError (preset) where it changes pictures by levers that are not swept: no point could say so."""
+    levers = preset.levers
+    if levers.decode not in PLAIN_DECODES:
+        pulled = f"decode={levers.decode!r}"
+    elif levers.step_cache != "none":
+        pulled = f"step_cache={levers.step_cache!r}"
+    else:
+        return
+    message = f"preset: {preset.name!r} has {pulled}, which is not swept and changes clips; begin from one without it"
+    raise UserError(message, param="preset")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +86,20 @@ class Grid:
         samplers: str | None = None,
         weights: str | None = None,
         frame_caches: str | None = None,
+        bf16_is_native: bool = False,
     ) -> Grid:
         """Reads lists with commas between their items. None is every size of the model, `STEPS`, every lever that the
         family can take, and the preset's rate and sampler. Raises UserError naming the field.
+
+        `bf16_is_native`: as on a GPU. What makes the same clips at the same cost is swept once.
         """
-        levers = AVAILABLE[entry.family]
+        check_base(preset)
+        levers: dict[str, Sequence[str]] = {
+            "weights": [w for w in AVAILABLE[entry.family]["weights"] if not (bf16_is_native and w == "bf16")],
+            "frame_cache": AVAILABLE[entry.family]["frame_cache"],
+        }
+        if "frame_cache" in IDLE[entry.family]:
+            levers["frame_cache"] = [preset.levers.frame_cache]
         grid = Grid(
             sizes=tuple(_size(text, entry) for text in _items("sizes", sizes, entry.sizes)),
             rates=tuple(_whole("fps", text, entry.max_fps) for text in _items("fps", fps, (preset.quality.fps,))),
@@ -88,6 +112,9 @@ class Grid:
             ),
             draft_threshold=preset.quality.draft_threshold,
         )
+        if "frame_cache" in IDLE[entry.family] and len(grid.frame_caches) > 1:
+            message = f"frame_caches: all are one to family {entry.family}; name one"
+            raise UserError(message, param="frame_caches")
         if "draft" in grid.samplers and grid.draft_threshold is None:
             message = f"samplers: draft needs a preset that has a draft_threshold; {preset.name!r} has none"
             raise UserError(message, param="samplers")
@@ -115,7 +142,7 @@ class Grid:
         return tuple(Setting(size, max(self.rates), steps, sampler, "native", "native") for size in sizes)
 
 
-def _items(field: str, text: str | None, default: tuple[object, ...]) -> tuple[str, ...]:
+def _items(field: str, text: str | None, default: Sequence[object]) -> tuple[str, ...]:
     """Each once."""
     items = [str(item) for item in default] if text is None else [item.strip() for item in text.split(",")]
     if not all(items):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 
 from videosvc.config.models import ModelEntry
 from videosvc.errors import ModelError
@@ -18,6 +19,9 @@ class ModelShape:
 
     spec: LatentSpec
     window_chunks: int | None  # finished chunks looked back on; None: all
+    sink_chunks: int  # of the clip's start, looked back on besides
+    full_chunks: int | None  # finished chunks seen in full, older ones coarsely; None: all, or there are no chunks
+    coarse_share: float  # tokens of a coarse chunk, of those in full
     model_hash: str
     layers: int
     width: int  # of attention, all heads together
@@ -39,9 +43,13 @@ def read_shape(entry: ModelEntry) -> ModelShape:
     weights = {name: sum(file.stat().st_size for file in found) // STORED_BYTES for name, found in files.items()}
     tiny = folder / TINY_DECODER / WEIGHTS["diffusers"][0]
     try:
+        coarse_patch = transformer.get("compressed_patch_size", transformer["patch_size"])
         return ModelShape(
             spec=LatentSpec.of(transformer, vae),
             window_chunks=entry.window_chunks,
+            sink_chunks=entry.sink_chunks,
+            full_chunks=transformer["full_chunk_limit"] - 1 if "full_chunk_limit" in transformer else None,
+            coarse_share=prod(transformer["patch_size"]) / prod(coarse_patch),
             model_hash=model_hash(folder, [file for found in files.values() for file in found]),
             layers=transformer["num_layers"],
             width=transformer["num_attention_heads"] * transformer["attention_head_dim"],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -12,6 +12,7 @@ from videosvc.config.size import Size
 from videosvc.engine.events import Done
 from videosvc.engine.generate import Engine
 from videosvc.engine.plan import Plan
+from videosvc.families.load_levers import LoadLevers
 from videosvc.pricing.clip_frames import Frames, read_frames
 from videosvc.pricing.finding import Finding, Findings
 from videosvc.pricing.rate import Rate
@@ -23,7 +24,7 @@ from videosvc.pricing.setting import Setting
 class Tuner:
     """Everything that stays the same during a sweep."""
 
-    engines: Mapping[str, Engine]  # by the weights they were loaded with
+    engines: Mapping[LoadLevers, Engine]  # by what they were loaded with; none of them for the references
     base: Plan  # length, guidance and whatever else is not swept
     score: Score
     rate: Rate
@@ -36,14 +37,15 @@ class Tuner:
         prompts: Sequence[str],
         on_progress: Callable[[float], None] = lambda share: None,
     ) -> Findings:
-        """A clip of each prompt in each setting. `references`: many steps at each size; the last is what
-        qualities are held against.
+        """A clip of each prompt in each setting. `references`: many steps at each size, made with no lever pulled; the
+        last is what qualities are held against.
 
         For one prompt after the other all settings take their turn, in random order, so that a slow spell of the
         machine falls on all alike. `on_progress` is told the share that is done. Raises what `Engine.run` raises.
         """
         everything = list(dict.fromkeys([*references, *settings]))
         rest = everything[len(references) :]
+        bases = dict.fromkeys(everything, self.base) | dict.fromkeys(references, replace(self.base, compile=False))
         qualities: dict[Setting, list[float]] = {setting: [] for setting in everything}
         compute_s: dict[Setting, list[float]] = {setting: [] for setting in everything}
         chance = random.Random(self.seed)
@@ -51,12 +53,13 @@ class Tuner:
 
         with TemporaryDirectory() as folder:
             file = Path(folder) / "clip.mp4"
-            self._warm_up(everything, prompts[0], file)
+            self._warm_up([setting.plan(base, prompts[0], self.seed) for setting, base in bases.items()], file)
 
             def make(setting: Setting) -> Frames:
                 nonlocal done
-                took_s, frames = self._make(setting.plan(self.base, prompt, self.seed + number), file)
-                compute_s[setting].append(took_s / self.base.seconds)
+                plan = setting.plan(bases[setting], prompt, self.seed + number)
+                took_s, frames = self._make(plan, file)
+                compute_s[setting].append(took_s / plan.clip_seconds)
                 done += 1
                 on_progress(done / (len(everything) * len(prompts)))
                 return frames
@@ -79,15 +82,15 @@ class Tuner:
             references=tuple(found[reference] for reference in references),
         )
 
-    def _warm_up(self, settings: Sequence[Setting], prompt: str, file: Path) -> None:
+    def _warm_up(self, plans: Sequence[Plan], file: Path) -> None:
         """The first clip of each shape and kind of numbers sets up kernels, for which no setting is to blame."""
-        by_steps = sorted(settings, key=lambda setting: -setting.steps)
-        fewest = {(setting.size, setting.weights, setting.frame_cache): setting for setting in by_steps}
-        for setting in fewest.values():
-            self._make(setting.plan(self.base, prompt, self.seed), file)
+        by_steps = sorted(plans, key=lambda plan: -plan.steps)
+        fewest = {(plan.size, plan.loading, plan.frame_cache): plan for plan in by_steps}
+        for plan in fewest.values():
+            self._make(plan, file)
 
     def _make(self, plan: Plan, file: Path) -> tuple[float, Frames]:
         """Seconds of compute, and the frames of the file that a user would get."""
-        *_, done = self.engines[plan.weights].run(plan, file)
+        *_, done = self.engines[plan.loading].run(plan, file)
         assert isinstance(done, Done)
         return done.receipt.compute_seconds, read_frames(file, Size(plan.width, plan.height), plan.fps)

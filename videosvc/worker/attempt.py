@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from videosvc.artifacts.previews import ClipPreviews, jpeg
 from videosvc.config.size import Size
@@ -22,14 +23,18 @@ from videosvc.worker.checkpoints import CheckpointFolder
 from videosvc_queue.context import Cancelled, Context, GiveBack, LeaseLost, MakeWay
 from videosvc_queue.job import Job
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 log = logging.getLogger(__name__)
 
-PREVIEW_S = 0.5  # between two previews, at least
-PREVIEW_SHARE = 0.0015  # of the time: at 128x128 one was seen to take as long as a step
+PREVIEW_S = 1.0  # between a preview and a chunk's, at least; its frames are decoded anyway: it takes 1 ms
+STEP_PREVIEW_S = 2.0  # between a preview and a step's, which is decoded for it: at 128x128 that takes as long as a step
+PREVIEW_SHARE = 0.0015  # of the time, for steps' previews
 PROGRESS_S = 0.5  # between two words of progress, but for chunks: at steps of 30 ms one each took 3 % of the time
 BEAT_S = 1.0  # between two rows written; cancelling is heard of at every step
 STEP_S = 15.0  # of compute between two checkpoints at steps
-CHUNK_S = 2.0  # the same at chunks: a file is synced in 10 ms, and workers are seldom lost
+CHUNK_S = 3.0  # the same at chunks: a file is synced, and SQL asked before, in 5 to 10 ms; workers are seldom lost
 ENDING_S = 1.0  # after the last step: previews of the file, and storing it
 
 
@@ -61,8 +66,9 @@ class Attempt:
         self._saved_s = _total_s(self._newest)
         self._further = False  # than the attempts before
         self.previews = ClipPreviews(Size(plan.width, plan.height), plan.frames)
-        self._preview_at = self._told_at = float("-inf")
+        self._told_at = self._chunk_preview_at = float("-inf")
         self._beaten_at = time.monotonic()  # it was claimed a moment ago
+        self._step_preview_at = self._beaten_at + STEP_PREVIEW_S
         self._steps = (0, quote.plan.steps)
 
     def run(self, output: Path, cap: ComputeCap | None) -> ComputeReceipt:
@@ -89,6 +95,12 @@ class Attempt:
         receipt = Meter(self._engine.family.device, self._newest.spent).receipt(self._newest.steps)
         return replace(receipt, resumed=self._resumed is not None)
 
+    @property
+    def warnings(self) -> list[str]:
+        """For the caller, of a job that goes on all the same."""
+        found: list[str] = self._detail.get("warnings", [])
+        return found
+
     def note(self) -> None:
         """Writes down what was spent, for whoever ends the job if no other attempt does."""
         with suppress(Cancelled, LeaseLost, MakeWay):
@@ -113,6 +125,9 @@ class Attempt:
             case TextEncoded():
                 plan = self._quote.plan_as_dict()
                 self._context.publish("plan", {"plan": plan, "unknown_words": list(event.unknown_words)})
+                if event.unknown_words:
+                    words = ", ".join(event.unknown_words)
+                    self._detail["warnings"] = [f"the model never saw these words: {words}"]
             case Traded():
                 plan = self._quote.plan_as_dict()
                 landing = {"what": "steps", "from": event.steps_before, "to": event.steps, "saves_usd": None}
@@ -125,11 +140,14 @@ class Attempt:
                 self._steps = (event.step, event.steps)
                 if time.monotonic() - self._told_at >= PROGRESS_S:
                     self._publish_progress(event)
-                self._publish_preview(event)
+                if time.monotonic() >= self._step_preview_at:
+                    self._publish_preview(event, event.preview)
             case ChunkDone():
                 self._newest = event.checkpoint
                 self.previews.add(event.pictures)
                 self._publish_progress(event)
+                if len(event.pictures) and time.monotonic() >= self._chunk_preview_at:
+                    self._publish_preview(event, lambda: event.pictures[-1])
 
     def _publish_progress(self, event: StepDone | ChunkDone) -> None:
         step, steps = self._steps
@@ -137,14 +155,15 @@ class Attempt:
         self._context.publish("progress", {"progress": self._percent(event), **place})
         self._told_at = time.monotonic()
 
-    def _publish_preview(self, event: StepDone) -> None:
+    def _publish_preview(self, event: StepDone | ChunkDone, picture: Callable[[], Tensor]) -> None:
+        """`picture`: makes a frame (H, W, 3)."""
         began = time.monotonic()
-        if began < self._preview_at:
-            return
-        self._context.preview(jpeg(event.preview()))
+        self._context.preview(jpeg(picture()))
         self._context.publish("preview", {"progress": self._percent(event)})
         done = time.monotonic()
-        self._preview_at = done + max(PREVIEW_S, (done - began) / PREVIEW_SHARE)
+        self._chunk_preview_at = done + PREVIEW_S
+        pause_s = max(STEP_PREVIEW_S, (done - began) / PREVIEW_SHARE)
+        self._step_preview_at = max(self._step_preview_at, done + pause_s)
 
     @property
     def _unsaved_s(self) -> float:

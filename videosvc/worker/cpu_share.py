@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import threading
 
 PARALLEL = 2**20  # numbers that torch adds up in several threads
 NICE = 5  # below the API and Redis: on the same cores they answer at once, and a clip takes no longer for it
+
+_here = threading.local()  # `shares`, once this thread does
 
 
 def share_cpu() -> None:
@@ -25,7 +28,10 @@ def share_cpu() -> None:
 
 
 def share_cpu_in_thread() -> None:
-    """For each other thread that computes, before it does: it is tied and set free as the first one was."""
+    """For each other thread that computes, before it does: it is tied and set free as the first one was, once."""
+    if hasattr(_here, "shares"):
+        return
+    _here.shares = True
     if "OMP_PROC_BIND" not in os.environ or not hasattr(os, "sched_getaffinity"):
         return
     import torch

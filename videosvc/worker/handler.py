@@ -6,16 +6,17 @@ import logging
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from videosvc.artifacts.previews import ClipPreviews
 from videosvc.artifacts.store import Artifact, ArtifactStore
-from videosvc.config.models import ModelEntry, load_model
+from videosvc.config.models import load_model
 from videosvc.config.reload import LiveConfig
 from videosvc.engine.budget import ComputeCapExceeded
 from videosvc.engine.meter import ComputeReceipt
@@ -123,12 +124,14 @@ class VideoHandler:
             try:
                 receipt = attempt.run(video, cap)
                 used = None if receipt.shared_s else _measured(attempt, receipt, energy)
-                artifacts = self._keep(job, context, video, attempt.previews)
+                learn = partial(self._learn, partial(self._costs.observe, plan, entry, receipt, cold))
+                artifacts = self._keep(job, context, video, attempt.previews, learn)
             except Cancelled:
                 spent = attempt.receipt()
                 stopped = Outcome(Status.CANCELLED, charge(spent.compute_seconds, quote))
                 return self._cut_short(stopped, quote, attempt, spent, energy)
             except ComputeCapExceeded as error:
+                self._learn(partial(self._costs.observe_stopped, plan, entry, error.slowness))
                 spent = error.kept or attempt.receipt()
                 stopped = _failed(error.code, str(error), charge(spent.compute_seconds, quote))
                 stopped = self._cut_short(stopped, quote, attempt, spent, energy)
@@ -141,11 +144,10 @@ class VideoHandler:
                     attempt.note()
                     raise
                 return self._cut_short(failure, quote, attempt, attempt.receipt(), energy)
-        self._learn(plan, entry, receipt, cold)
         saved_s = self._costs.batch_saved_s(plan, entry, receipt)
         shown = full_receipt(receipt, quote, used, attempt.lost_s, saved_s)
         done = Outcome(Status.COMPLETED, charge(receipt.compute_seconds, quote))
-        return self._with_files(_with_receipt(done, quote, receipt, shown), artifacts)
+        return self._with_files(_with_receipt(done, quote, receipt, shown, attempt.warnings), artifacts)
 
     def _cut_short(
         self, ended: Outcome, quote: Quote, attempt: Attempt, spent: ComputeReceipt, energy: EnergyMeter
@@ -153,7 +155,7 @@ class VideoHandler:
         """With the receipt of a clip that is not whole."""
         used = _measured(attempt, spent, energy) if self.most == 1 else None
         shown = partial_receipt(spent, quote, ended.charge_usd, used, attempt.lost_s)
-        return _with_receipt(ended, quote, spent, shown)
+        return _with_receipt(ended, quote, spent, shown, attempt.warnings)
 
     def _with_files(self, ended: Outcome, artifacts: dict[str, Any]) -> Outcome:
         expires_at = time.time() + self._retention_s
@@ -164,24 +166,35 @@ class VideoHandler:
         key = job.payload.get("input_reference")
         return None if key is None else Picture(patiently(lambda: b"".join(self._artifacts.open(key)), OSError))
 
-    def _keep(self, job: Job, context: Context, video: Path, previews: ClipPreviews) -> dict[str, Any]:
-        """Stores the clip and its previews; the `artifacts` of the result."""
+    def _keep(
+        self,
+        job: Job,
+        context: Context,
+        video: Path,
+        previews: ClipPreviews,
+        meanwhile: Callable[[], None] = lambda: None,
+    ) -> dict[str, Any]:
+        """Stores the clip and its previews; the `artifacts` of the result. `meanwhile` is called while the disk, or a
+        server, is waited for."""
 
-        def put(file: Path) -> Artifact:
+        def put(make: Callable[[], Path]) -> Artifact:
+            file = make()
             return patiently(lambda: self._artifacts.put(job.id, context.fence, file.name, file), OSError)
 
-        # At once: a disk that is waited for, or a server, takes three files in about the time of one. And the previews
-        # are drawn meanwhile.
-        with ThreadPoolExecutor(3, "videosvc-store") as threads:
-            stored = {"video": threads.submit(put, video)}
-            thumbnail, spritesheet = previews.save(video.parent)
-            for variant, file in (("thumbnail", thumbnail), ("spritesheet", spritesheet)):
-                stored[variant] = threads.submit(put, file)
+        made: dict[str, Callable[[], Path]] = {
+            "video": lambda: video,
+            "thumbnail": partial(previews.save_thumbnail, video.parent),
+            "spritesheet": partial(previews.save_spritesheet, video.parent),
+        }
+        # At once: three files take about the time of one.
+        with ThreadPoolExecutor(len(made), "videosvc-store") as threads:
+            stored = {variant: threads.submit(put, make) for variant, make in made.items()}
+            meanwhile()
             return {variant: artifact.result().as_dict() for variant, artifact in stored.items()}
 
-    def _learn(self, plan: Plan, entry: ModelEntry, receipt: ComputeReceipt, cold: bool) -> None:
+    def _learn(self, observe: Callable[[], None]) -> None:
         try:
-            self._costs.observe(plan, entry, receipt, cold)
+            observe()
         except OSError as error:  # quotes become no better; the clip is none the worse
             log.warning("nothing was learnt of a job's cost: %s", error)
 
@@ -196,12 +209,14 @@ def _measured(attempt: Attempt, spent: ComputeReceipt, energy: EnergyMeter) -> E
     return None if spent.resumed or attempt.lost_s else energy.read()
 
 
-def _with_receipt(ended: Outcome, quote: Quote, spent: ComputeReceipt, receipt: dict[str, Any]) -> Outcome:
+def _with_receipt(
+    ended: Outcome, quote: Quote, spent: ComputeReceipt, receipt: dict[str, Any], warnings: list[str]
+) -> Outcome:
     return replace(
         ended,
         compute_s=spent.compute_seconds,
         result={"receipt": receipt, "size": quote.plan.size},
-        detail={"plan": plan_as_run(spent, quote)},
+        detail={"plan": plan_as_run(spent, quote), "warnings": warnings},
     )
 
 

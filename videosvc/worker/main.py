@@ -10,6 +10,7 @@ import logging
 import os
 import socket
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -35,14 +36,14 @@ WARM_UP_S = 0.5  # of the clip that warms up
 def run_worker(settings: Settings, folder: Path) -> int:
     """Works on jobs until SIGTERM or SIGINT; returns the exit code. `folder`: configuration.
 
-    Raises ConfigError if there is no Redis to listen to, or no such device.
+    Raises ConfigError if there is no Redis to listen to, or no such device or data folder.
     """
     if settings.redis_url is None:
-        message = "redis_url: a worker needs VIDEOSVC_REDIS_URL, its service's Redis, such as redis://localhost:6379/0"
+        message = "redis_url: a worker needs its service's Redis, such as redis://localhost:6379/0"
         raise ConfigError(message, param="redis_url")
     routes = tuple(load_models(folder))
     named = _device_name(settings.device)
-    settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    settings.make_data_dir()
     with Store(settings.database_url) as store:
         store.migrate()
     options = WorkerOptions(
@@ -61,8 +62,8 @@ def run_worker(settings: Settings, folder: Path) -> int:
 def make_handler(settings: Settings, config: LiveConfig, named: str) -> Handler:
     """Called in the process that computes. Raises UserError.
 
-    When it returns, the default model is loaded, and warm, and so it is with the compiled levers of other presets: jobs
-    are not taken before, so that no job's steps share the device with a compiler.
+    When it returns, the default model is loaded, and warm, and what the compiled levers of all presets need is on the
+    disk, the first ones' in memory: jobs are not taken before, so that no job's steps share the device with a compiler.
     """
     if named == "cpu":
         share_cpu()
@@ -85,12 +86,12 @@ def make_handler(settings: Settings, config: LiveConfig, named: str) -> Handler:
     # Jobs come in threads of their own. OpenMP's threads stay with the thread that had them first, until it ends: were
     # there any for this one, there would be more than cores, and OpenMP lets them sleep at every barrier then.
     with ThreadPoolExecutor(1) as thread:
-        for plan in others:
+        for plan in reversed(others):  # the first ones last: they are the ones to stay, where not all can
             try:
                 thread.submit(handler.warm_up, plan).result()
             except (ModelError, GenerationError, RuntimeError) as error:  # its jobs will hear of it
                 log.warning("a preset's model is not warm: %s", error)
-        thread.submit(handler.warm_up, default).result()  # last: it is the one to stay, where not all can
+        thread.submit(handler.warm_up, default).result()
     log.info("ready on %s", named)
     return handler
 
@@ -98,11 +99,12 @@ def make_handler(settings: Settings, config: LiveConfig, named: str) -> Handler:
 def warm_up_plans(folder: Path, settings: Settings) -> list[Plan]:
     """Short clips: the default preset's, and one for each set of levers to compile the default model with.
 
-    No more than are kept loaded. Raises UserError if the default preset or model is none.
+    Raises UserError if the default preset or model is none.
     """
 
     def plan_of(preset: str | None) -> Plan:
-        return resolve_plan(Request("a red ball", preset=preset, seconds=WARM_UP_S, seed=0), folder, settings).plan
+        plan = resolve_plan(Request("a red ball", preset=preset, seed=0), folder, settings).plan
+        return replace(plan, seconds=WARM_UP_S)
 
     default = plan_of(None)
     plans = {default.loading: default}
@@ -111,7 +113,7 @@ def warm_up_plans(folder: Path, settings: Settings) -> list[Plan]:
             with contextlib.suppress(UserError):  # it is of another model
                 plan = plan_of(name)
                 plans.setdefault(plan.loading, plan)
-    return list(plans.values())[:MAX_MODELS]
+    return list(plans.values())
 
 
 def figures() -> dict[str, int]:
