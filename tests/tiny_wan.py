@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from tiny_model import VOCABULARY, save_tokenizer
+from videosvc.engine.events import ChunkDone, Event
 
 SHIFT = 3.0
 
@@ -95,3 +97,9 @@ def stock_pipeline(folder: Path, sampler: str, sigmas: tuple[float, ...]) -> Any
     )
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
+
+
+def latents_of(events: list[Event]) -> Tensor:
+    """Of a clip of one chunk."""
+    (done,) = (event for event in events if isinstance(event, ChunkDone))
+    return done.checkpoint.finished[0]

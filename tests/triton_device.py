@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import Tensor
+
+import seeded
 
 triton_language = pytest.importorskip("triton.language")
 DEVICE = torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
@@ -18,3 +21,8 @@ BFLOAT16_ERROR = 2**-8 if DEVICE.type == "cuda" else 2**-7
 INTERPRETED = pytest.mark.filterwarnings(
     "ignore:(overflow|invalid value|divide by zero|All-NaN slice) encountered:RuntimeWarning"
 )
+
+
+def random(seed: int, *shape: int) -> Tensor:
+    """On that device."""
+    return seeded.random(seed, *shape).to(DEVICE)

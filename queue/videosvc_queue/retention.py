@@ -40,9 +40,12 @@ class Retention(Database):
         with self._read() as sql:
             return [to_job(row) for row in sql.execute(expired)]
 
-    def mark_removed(self, job_id: str, payload: dict[str, Any]) -> None:
-        """Its artifacts are gone, and with them what its tenant wrote to it, and its payload but for `payload`."""
+    def mark_removed(self, job_id: str, payload: dict[str, Any], detail: dict[str, Any] | None = None) -> None:
+        """Its artifacts are gone, and with them what its tenant wrote to it, and its payload but for `payload`, its
+        detail but for `detail` (None leaves it as it is)."""
         left = {"removed_at": self._clock(), "payload": payload, "metadata": {}, "webhook_url": None}
+        if detail is not None:
+            left["detail"] = detail
         with self._write() as sql:
             sql.execute(update(jobs).where(jobs.c.id == job_id).values(left))
 

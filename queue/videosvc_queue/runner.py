@@ -30,7 +30,7 @@ RAISED = Fault("internal_error", "the job failed while it ran")  # what went wro
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a job ended, and what it costs. All of it is written in one transaction."""
+    """How a job ended, and what it costs. All but `on_end` is written in one transaction."""
 
     status: Status  # COMPLETED, FAILED or CANCELLED
     charge_usd: Decimal  # at most what is held
@@ -40,6 +40,7 @@ class Outcome:
     error_code: str | None = None
     error_message: str | None = None
     expires_at: float | None = None  # Unix seconds: artifacts may go then
+    on_end: Callable[[], None] | None = None  # called once that is written: the end stands. Raises nothing
 
 
 Handler = Callable[[Job, Context], Outcome]
@@ -116,6 +117,8 @@ def _attempt(store: Store, handler: Handler, claim: Claim, context: Context, max
     if not patiently(lambda: _finish(store, claim, outcome), OperationalError):
         log.warning("job %s was taken from this worker; its outcome is dropped", job.id)
         return None
+    if outcome.on_end is not None:
+        outcome.on_end()
     return outcome.status
 
 

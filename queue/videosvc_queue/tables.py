@@ -202,6 +202,7 @@ workers = Table(
     Column("device", String(128), nullable=False),
     Column("seen_at", Double, nullable=False, index=True),
     Column("figures", JSON),  # what it counts, by name, since it started
+    Column("refuses", JSON),  # what it cannot do, in its handler's words, and why
 )
 
 quotes = Table(

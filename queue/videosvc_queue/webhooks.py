@@ -97,7 +97,7 @@ class WebhookSender(Ticker):
         async with httpx.AsyncClient(verify=self._tls, timeout=None, trust_env=False) as client:
             while messages or sending:
                 for message in messages:
-                    request = await asyncio.to_thread(self._request, message)
+                    request = await asyncio.to_thread(self._prepare, message)
                     if request is not None:
                         sending[asyncio.create_task(self._post(client, request))] = message
                 if sending:
@@ -106,6 +106,15 @@ class WebhookSender(Ticker):
                     for task in answered:
                         await asyncio.to_thread(self._note, sending.pop(task), task.result())
                 messages = await asyncio.to_thread(self._due, sending.values())
+
+    def _prepare(self, message: Webhook) -> Request | None:
+        """None: there is nothing to send, and its row says why. Raises SQLAlchemyError."""
+        try:
+            return self._request(message)
+        except Exception as error:  # a job of a later version, say. It may hold up no other message either
+            log.exception("webhook %s of job %s cannot be written", message.id, message.job_id)
+            self._note(message, Answer(None, f"cannot be written: {type(error).__name__}"))
+            return None
 
     def _request(self, message: Webhook) -> Request | None:
         job = self._store.get(message.job_id)

@@ -34,6 +34,7 @@ from videosvc_queue.wall_limit import WallLimit
 log = logging.getLogger(__name__)
 
 Figures = Callable[[], Mapping[str, float]]
+Refuses = Callable[[], Mapping[str, str]]
 
 REGISTER_S = 5.0
 GRACE_S = 30.0  # over a job's wall limit before its process is killed: it may be at its landing, or writing files
@@ -51,15 +52,18 @@ class WorkerOptions:
     beat_s: float = BEAT_S
 
 
-def worker_main(options: WorkerOptions, make_handler: Callable[[], Handler], figures: Figures = dict) -> int:
+def worker_main(
+    options: WorkerOptions, make_handler: Callable[[], Handler], figures: Figures = dict, refuses: Refuses = dict
+) -> int:
     """Works until SIGTERM or SIGINT; returns the exit code: 0 stopped, 1 `make_handler` failed.
 
     Two processes: this one talks to Redis, its child computes, and is born anew when it dies. `make_handler` is called
     in the child, once; nothing may have used CUDA before, here. `figures`, too: what it has counted, for metrics.
+    `refuses`, once: what it cannot do, and why.
     """
     app = make_celery(options.redis_url)
     broken = multiprocessing.get_context("fork").Value("b", 0)
-    child = Child(options, make_handler, figures, broken)
+    child = Child(options, make_handler, figures, refuses, broken)
     app.task(name=RING)(child.ring)
 
     def drain(**_: Any) -> None:
@@ -92,18 +96,25 @@ class Child:
     """The process that computes."""
 
     def __init__(
-        self, options: WorkerOptions, make_handler: Callable[[], Handler], figures: Figures, broken: Any
+        self,
+        options: WorkerOptions,
+        make_handler: Callable[[], Handler],
+        figures: Figures,
+        refuses: Refuses,
+        broken: Any,
     ) -> None:
         """`broken`: shared with the parent, set if there is no handler to be had."""
         self._options = options
         self._make_handler = make_handler
         self._figures = figures
+        self._refuses = refuses
         self._broken = broken
 
     def start(self, **_: Any) -> None:
         """Loads the model, then says that a worker is there."""
         try:
             self._handler = self._make_handler()
+            self._refused = self._refuses()
         except Exception:
             log.exception("the worker cannot start")
             self._broken.value = 1
@@ -155,7 +166,7 @@ class Child:
 
     def _register(self) -> None:
         options = self._options
-        self._store.register_worker(options.name, options.routes, options.device, self._figures())
+        self._store.register_worker(options.name, options.routes, options.device, self._figures(), self._refused)
 
 
 def _signal_children(number: signal.Signals) -> None:

@@ -23,14 +23,21 @@ class Worker:
     device: str
     seen_at: float
     figures: Mapping[str, float] = field(default_factory=dict)  # by name, since it started
+    refuses: Mapping[str, str] = field(default_factory=dict)  # what it cannot do, and why
 
 
 class Workers(Database):
     def register_worker(
-        self, name: str, routes: Sequence[str], device: str, figures: Mapping[str, float] | None = None
+        self,
+        name: str,
+        routes: Sequence[str],
+        device: str,
+        figures: Mapping[str, float] | None = None,
+        refuses: Mapping[str, str] | None = None,
     ) -> None:
-        """Says that the worker lives, what it takes, and what it has counted."""
-        said = {"name": name, "device": device, "seen_at": self._clock(), "figures": dict(figures or {})}
+        """Says that the worker lives, what it takes, what it has counted, and what it cannot do."""
+        said = {"name": name, "device": device, "seen_at": self._clock()}
+        said |= {"figures": dict(figures or {}), "refuses": dict(refuses or {})}
         rows = [{**said, "route": route} for route in routes]
         with self._write(durable=False) as sql:
             insert = upsert(sql, workers)
@@ -39,7 +46,7 @@ class Workers(Database):
                 sql.execute(
                     insert.on_conflict_do_update(
                         index_elements=["name", "route"],
-                        set_={column: insert.excluded[column] for column in ("device", "seen_at", "figures")},
+                        set_={name: insert.excluded[name] for name in ("device", "seen_at", "figures", "refuses")},
                     ),
                     rows,
                 )
@@ -60,7 +67,8 @@ class Workers(Database):
         with self._read() as sql:
             for row in sql.execute(alive):
                 before = found[row.name].routes if row.name in found else ()
-                found[row.name] = Worker(row.name, (*before, row.route), row.device, row.seen_at, row.figures or {})
+                said = row.figures or {}, row.refuses or {}
+                found[row.name] = Worker(row.name, (*before, row.route), row.device, row.seen_at, *said)
         return [worker for worker in found.values() if route is None or route in worker.routes]
 
     def has_idle_worker(self, route: str) -> bool:

@@ -270,8 +270,9 @@ def test_a_number_without_end_is_refused_in_our_own_words(shared_api: Api) -> No
 def test_a_quote_refuses_what_its_video_would(shared_api: Api) -> None:
     body = BALLOON | {"prompt": "red " * 40}
     with shared_api.client() as client:
-        says = [refusal(client.post(path, json=body), 400, "invalid_request", "prompt") for path in ("/v1/quotes", "/v1/videos")]
-    assert says[0] == says[1]
+        answers = [client.post(path, json=body) for path in ("/v1/quotes", "/v1/videos")]
+    quoted, created = (refusal(answer, 400, "invalid_request", "prompt") for answer in answers)
+    assert quoted == created
 
 
 @pytest.mark.parametrize(

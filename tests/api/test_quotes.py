@@ -1,8 +1,13 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from api_service import BALLOON, Api
+from api_service import BALLOON, Api, running
+from known_configs import known_configs
+from videosvc.api.open import open_app
+from videosvc.config.settings import Settings
 
 
 def test_a_quote_runs_nothing_and_says_what_would(api: Api) -> None:
@@ -94,6 +99,40 @@ def test_a_model_that_no_worker_takes_up_is_refused(api: Api) -> None:
     for answer in (quote, video):
         assert (answer.status_code, answer.json()["error"]["param"]) == (400, "model")
         assert "no worker runs 'toyworld' yet" in answer.json()["error"]["message"]
+
+
+def test_a_preset_that_no_worker_can_load_is_refused(tmp_path: Path, redis_url: str) -> None:
+    folder = known_configs(tmp_path / "configs")
+    preset = folder / "presets" / "balanced.toml"
+    preset.write_text(preset.read_text().replace('weights = "native"', 'weights = "int8"\ncompile = true'))
+    reason = "lever weights='int8' cannot be: its products are not exact here"
+    with open_app(Settings(data_dir=tmp_path / "data"), folder, redis_url) as app, running(app) as url:
+        api = Api(url, app)
+        store = api.services.store
+        store.register_worker("one", ["toyworld"], "cpu", None, {"weights=int8": reason})
+        store.register_worker("two", ["toyworld"], "cpu", None, {"compile=true": "there is no compiler"})
+        store.register_worker("three", ["another"], "cpu")
+        with api.client() as client:
+            for path in ("/v1/quotes", "/v1/videos"):
+                answer = client.post(path, json=BALLOON)
+                error = answer.json()["error"]
+                assert (answer.status_code, error["code"], error["param"]) == (400, "invalid_request", "preset")
+                assert error["message"].startswith("preset: 'balanced' is more than any worker of model 'toyworld' can")
+                assert reason in error["message"]
+            assert client.post("/v1/quotes", json={**BALLOON, "preset": "quality"}).status_code == 200
+            assert client.get("/v1/videos").json()["data"] == [], "nothing is held for it"
+
+
+def test_a_worker_that_can_is_enough(tmp_path: Path, redis_url: str) -> None:
+    folder = known_configs(tmp_path / "configs")
+    preset = folder / "presets" / "balanced.toml"
+    preset.write_text(preset.read_text().replace('weights = "native"', 'weights = "int8"'))
+    with open_app(Settings(data_dir=tmp_path / "data"), folder, redis_url) as app, running(app) as url:
+        api = Api(url, app)
+        api.services.store.register_worker("one", ["toyworld"], "cpu", None, {"weights=int8": "no"})
+        api.services.store.register_worker("two", ["toyworld"], "cpu")
+        with api.client() as client:
+            assert client.post("/v1/quotes", json=BALLOON).status_code == 200
 
 
 def test_it_is_for_the_last_workers_device(api: Api) -> None:

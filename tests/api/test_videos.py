@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import re
 import time
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,8 @@ import pytest
 
 from api_service import BALLOON, RECEIPT, Api, Start
 from videosvc.artifacts.retention import Sweeper
+from videosvc.cli.main import run
+from videosvc_queue.job import Status
 from videosvc_queue.tenants import TenantLimits
 
 
@@ -227,3 +230,31 @@ def test_spend_of_a_day_is_bounded(api: Api) -> None:
         answer = client.post("/v1/videos", json=BALLOON)
     assert (answer.status_code, answer.json()["error"]["code"]) == (429, "quota_exceeded")
     assert "Retry-After" in answer.headers
+
+
+def test_warnings_are_told_and_go_with_the_words(
+    api: Api, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    warning = "the model never saw these words: balloon"
+    video_id = api.create()["id"]
+    claim, store = api.claim(), api.services.store
+    store.beat(claim.job.id, claim.fence, detail={"device": "cpu", "warnings": [warning]})
+    with api.client() as client:
+        assert client.get(f"/v1/videos/{video_id}").json()["warnings"] == [warning]
+        assert store.finish(
+            video_id, claim.fence, Status.COMPLETED, result={"receipt": RECEIPT, "size": "64x64"},
+            charge_usd=Decimal("0.00001"), compute_s=1.0, expires_at=time.time() - 1,
+        )  # fmt: skip
+        monkeypatch.setenv("VIDEOSVC_URL", api.url)
+        assert run(["jobs", "watch", video_id]) == 0
+        assert f"warning: {warning}\n" in capsys.readouterr().err
+        Sweeper(store, api.services.artifacts, retention_s=3600).tick()
+        assert client.get(f"/v1/videos/{video_id}").json()["warnings"] == []
+
+
+def test_a_clip_is_as_long_as_its_frames(api: Api) -> None:
+    video = api.create(seconds="0.3")
+    assert (video["seconds"], video["plan"]["frames"], video["plan"]["seconds"]) == ("0.375", 3, 0.375)
+    quote = video["quote"]
+    assert quote["seconds"] == 0.375
+    assert quote["price_per_second_usd"] == pytest.approx(quote["price_usd"] / 0.375, abs=1e-9)

@@ -152,7 +152,7 @@ def test_where_the_probe_is_not(
         (["--rounds", "0"], "--rounds: 0 must be from 1 to 10000"),
         (["--clips", "-1"], "--clips: -1 must be from 0 to 10000"),
         (["--size", "60x60"], "--size: 60x60: model 'toyworld': width and height must be multiples of 16"),
-        (["--seconds", "nan"], "--seconds: nan must be more than 0"),
+        (["--seconds", "nan"], "--seconds: nan must be at least 0.125"),
         (["--output", "levers.txt"], "-o: 'levers.txt' must end in .json"),
         (["-o", "/dev/null/x.json"], "-o: '/dev/null' is not a folder"),
         (["--plot", "picture.jpg"], "--plot: 'picture.jpg' must end in .png"),

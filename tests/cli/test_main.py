@@ -37,7 +37,7 @@ def refused(capsys: pytest.CaptureFixture[str], code: int, *words: str) -> str:
     return line.partition(": ")[2]
 
 
-@pytest.mark.parametrize("command", [("keys", "list"), SERVE, ("worker", "--device", "cpu")], ids=lambda words: words[0])
+@pytest.mark.parametrize("command", [("keys", "list"), SERVE, ("worker", "--device", "cpu")], ids=" ".join)
 @pytest.mark.parametrize(
     ("url", "code"),
     [
@@ -63,7 +63,9 @@ def test_a_database_that_is_not_there(
 
 
 @pytest.mark.parametrize("url", ["redis://127.0.0.1:abc/0", "redis+socket:///run/redis.sock"])
-def test_a_redis_url_that_is_none(url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_redis_url_that_is_none(
+    url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setenv("VIDEOSVC_REDIS_URL", url)
     for command in (SERVE, ("worker",)):
         assert refused(capsys, 2, *command).startswith("VIDEOSVC_REDIS_URL: must be redis://")

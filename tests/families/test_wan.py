@@ -17,7 +17,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tiny_wan import SHIFT, make_tiny_wan, stock_pipeline
+from tiny_wan import SHIFT, latents_of, make_tiny_wan, stock_pipeline
 from videosvc.engine.checkpoint import Checkpoint
 from videosvc.engine.costs import ChunkCosts, ComputeCap, RunCosts
 from videosvc.engine.events import ChunkDone, Done, Event, StepDone, Traded
@@ -65,11 +65,6 @@ def plan() -> Plan:
 
 def run(family: Wan, plan: Plan, output: Path, **more: Any) -> list[Event]:
     return list(Engine(family).run(plan, output, **more))
-
-
-def latents_of(events: list[Event]) -> Tensor:
-    (done,) = (event for event in events if isinstance(event, ChunkDone))
-    return done.checkpoint.finished[0]
 
 
 @pytest.mark.parametrize(("sampler", "guidance_scale"), [("euler", 5.0), ("unipc", 5.0), ("euler", 1.0)])

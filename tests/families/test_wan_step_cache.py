@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from tiny_model import make_tiny_checkpoint
-from tiny_wan import SHIFT, make_tiny_wan, stock_pipeline
-from videosvc.engine.events import ChunkDone, Event, StepDone
+from tiny_wan import SHIFT, latents_of, make_tiny_wan, stock_pipeline
+from videosvc.engine.events import StepDone
 from videosvc.engine.generate import Engine, chunk_noise
 from videosvc.engine.plan import Plan
 from videosvc.errors import GenerationError, ModelError
@@ -82,11 +82,6 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
 
     monkeypatch.setattr(WanAttention, "forward", counted)
     yield made
-
-
-def latents_of(events: list[Event]) -> Tensor:
-    (done,) = (event for event in events if isinstance(event, ChunkDone))
-    return done.checkpoint.finished[0]
 
 
 def made(family: Wan, plan: Plan, folder: Path) -> Tensor:

@@ -6,15 +6,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from seeded import random
 from videosvc_kernels import CacheCodec, Int4Codec, Int8Codec, NativeCodec
 
 
 def codec_of(name: str, head_dim: int) -> CacheCodec:
     return {"native": NativeCodec(), "int8": Int8Codec(), "int4": Int4Codec(head_dim)}[name]
-
-
-def random(seed: int, *shape: int) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
 def through(codec: CacheCodec, x: Tensor) -> Tensor:

@@ -2,9 +2,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import Tensor
 
-from triton_device import DEVICE, INTERPRETED
+from triton_device import DEVICE, INTERPRETED, random
 from videosvc_kernels import CacheCodec, Int4Codec, Int8Codec
 from videosvc_kernels.coded_attention import coded_attention
 from videosvc_kernels.partial_attention import partial_attention_reference
@@ -13,10 +12,6 @@ pytestmark = INTERPRETED
 BOUNDS = {torch.float32: 2e-6, torch.float16: 2e-3, torch.bfloat16: 2e-2}
 # The interpreter computes bfloat16 in whole numbers.
 TYPES = [torch.float32, torch.float16, *([torch.bfloat16] if DEVICE.type == "cuda" else [])]
-
-
-def random(seed: int, *shape: int) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(DEVICE)
 
 
 CODECS = {

@@ -8,12 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from seeded import random
 from videosvc_kernels import Fp8Linear, fp8_product_refusal, fp8_refusal
 from videosvc_kernels.fp8_linear import FP8, quantize_fp8, scaled_fp8_linear, stored_fp8_linear
-
-
-def random(seed: int, *shape: int) -> torch.Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
 @given(st.integers(0, 99), st.integers(1, 6), st.integers(1, 40), st.integers(-120, 120))

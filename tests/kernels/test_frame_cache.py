@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from dense_attention import dense
 from videosvc_kernels import CacheCodec, FrameCache, Int4Codec, Int8Codec, NativeCodec
 
 
@@ -68,11 +69,6 @@ def codec_of(name: str) -> CacheCodec:
 def random(seed: int, length: int) -> tuple[Tensor, Tensor]:
     """A key and a value, (B=2, H=3, L, D=24)"""
     return torch.randn(2, 2, 3, length, HEAD_DIM, generator=torch.Generator().manual_seed(seed)).unbind()
-
-
-def dense(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    scores = query.double() @ key.double().transpose(-1, -2) * query.shape[-1] ** -0.5
-    return scores.softmax(-1) @ value.double()
 
 
 @given(

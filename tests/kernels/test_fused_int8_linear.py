@@ -6,18 +6,14 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor, nn
+from torch import nn
 
-from triton_device import BFLOAT16_ERROR, DEVICE, INTERPRETED
+from triton_device import BFLOAT16_ERROR, DEVICE, INTERPRETED, random
 from videosvc_kernels import Int8Linear
 from videosvc_kernels.int8_linear import int8_linear_reference
 
 pytestmark = INTERPRETED
 sizes = st.integers(1, 70)
-
-
-def random(seed: int, *shape: int) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(DEVICE)
 
 
 def fused(seed: int, inputs: int, outputs: int, bias: bool = True) -> Int8Linear:

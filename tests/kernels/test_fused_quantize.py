@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from triton_device import DEVICE, INTERPRETED
+from triton_device import DEVICE, INTERPRETED, random
 from videosvc_kernels.fused_quantize import (
     quantize_activated,
     quantize_activated_reference,
@@ -19,10 +19,6 @@ pytestmark = INTERPRETED
 EPSILON = 1e-6
 sizes = st.integers(1, 70)
 types = st.sampled_from([torch.float32, torch.bfloat16])
-
-
-def random(seed: int, *shape: int) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(DEVICE)
 
 
 def check(found: Int8Rows, exact: Tensor) -> None:

@@ -6,11 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.linalg import hadamard
 
+from seeded import random
 from videosvc_kernels.hadamard import RandomHadamard, walsh_hadamard
-
-
-def random(seed: int, *shape: int) -> torch.Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
 @pytest.mark.parametrize("length", [1, 2, 8, 64, 128])

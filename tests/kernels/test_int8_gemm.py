@@ -4,18 +4,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
 
-from triton_device import BFLOAT16_ERROR, DEVICE, INTERPRETED
+from triton_device import BFLOAT16_ERROR, DEVICE, INTERPRETED, random
 from videosvc_kernels.int8_gemm import int8_gemm, int8_gemm_reference
 from videosvc_kernels.quantize import Int8Rows
 
 pytestmark = INTERPRETED
 BOUNDS = {torch.float32: 1e-6, torch.bfloat16: BFLOAT16_ERROR, torch.float16: 2**-11}
-
-
-def random(seed: int, *shape: int) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(DEVICE)
 
 
 def rows(seed: int, *shape: int) -> Int8Rows:

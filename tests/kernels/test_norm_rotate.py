@@ -7,17 +7,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from triton_device import BFLOAT16_ERROR, DEVICE, INTERPRETED
+from triton_device import BFLOAT16_ERROR, DEVICE, INTERPRETED, random
 from videosvc_kernels import Rotation, rotate
 from videosvc_kernels.norm_rotate import norm_rotate, norm_rotate_reference
 
 EPSILON = 1e-6
 pytestmark = INTERPRETED
 BOUNDS = {torch.float32: 1e-5, torch.bfloat16: BFLOAT16_ERROR}
-
-
-def random(seed: int, *shape: int) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(DEVICE)
 
 
 def exact(x: Tensor, weight: Tensor, heads: int, cos: Tensor | None, sin: Tensor | None) -> Tensor:

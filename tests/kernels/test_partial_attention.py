@@ -12,20 +12,13 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from dense_attention import dense
+from seeded import random
 from videosvc_kernels import partial_attention as module
 from videosvc_kernels.partial_attention import Partial, merge, partial_attention, partial_attention_reference
 
 Attention = Callable[[Tensor, Tensor, Tensor], Partial]
 both = pytest.mark.parametrize("attention", [partial_attention, partial_attention_reference])
-
-
-def random(seed: int, *shape: int) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
-
-
-def dense(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    scores = query.double() @ key.double().transpose(-1, -2) * query.shape[-1] ** -0.5
-    return scores.softmax(-1) @ value.double()
 
 
 @both

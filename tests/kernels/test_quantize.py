@@ -4,15 +4,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import Tensor
 
+from seeded import random
 from videosvc_kernels.quantize import TINY, dequantize_rows, quantize_rows
 
 ROUNDING = 1 + 1e-4  # of a step: the division is float32's
-
-
-def random(seed: int, *shape: int) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
 @given(st.integers(0, 99), st.integers(1, 9), st.integers(1, 70), st.integers(-149, 120))

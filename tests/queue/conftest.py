@@ -1,16 +1,20 @@
-"""Jobs to submit, and how a worker would run them."""
+"""Jobs to submit, and a bus to tell of them."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from decimal import Decimal
 from typing import Any
 
 import pytest
 
 from clock import Clock
-from videosvc_queue.job import NewJob
+from videosvc_queue.events import EventBus
+from videosvc_queue.job import Job, NewJob
+from videosvc_queue.store import Store
+from videosvc_queue.tenants import TenantLimits
 from videosvc_queue.tiers import Tier
 
 
@@ -38,3 +42,15 @@ def new_job() -> Callable[..., NewJob]:
         return NewJob(**(ordinary | fields))
 
     return make
+
+
+@pytest.fixture
+def bus(redis_url: str) -> Iterator[EventBus]:
+    with closing(EventBus(redis_url)) as bus:
+        yield bus
+
+
+@pytest.fixture
+def submit(store: Store, new_job: Callable[..., NewJob]) -> Callable[..., Job]:
+    """Submits such a job; returns its row."""
+    return lambda **fields: store.submit(new_job(**fields), TenantLimits())[0]

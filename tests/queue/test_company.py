@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from decimal import Decimal
 
@@ -81,13 +81,6 @@ class Worker:
         self._thread.join(PATIENT_S)
         assert not self._thread.is_alive()
         return self.count
-
-
-@pytest.fixture
-def bus(redis_url: str) -> Iterator[EventBus]:
-    bus = EventBus(redis_url)
-    yield bus
-    bus.close()
 
 
 @pytest.fixture

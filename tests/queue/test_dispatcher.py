@@ -1,7 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import closing
+from collections.abc import Callable
 
 import pytest
 import redis
@@ -15,12 +14,6 @@ from videosvc_queue.job import NewJob
 from videosvc_queue.outbox import Ring
 from videosvc_queue.store import Store
 from videosvc_queue.tenants import TenantLimits
-
-
-@pytest.fixture
-def bus(redis_url: str) -> Iterator[EventBus]:
-    with closing(EventBus(redis_url)) as bus:
-        yield bus
 
 
 def bells(redis_url: str) -> int:

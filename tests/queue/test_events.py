@@ -24,13 +24,6 @@ def client(redis_url: str) -> Iterator[redis.Redis]:
         yield client
 
 
-@pytest.fixture
-def bus(redis_url: str) -> Iterator[EventBus]:
-    bus = EventBus(redis_url)
-    yield bus
-    bus.close()
-
-
 def run(coroutine: Coroutine[Any, Any, T]) -> T:
     return asyncio.run(asyncio.wait_for(coroutine, 30))
 

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from decimal import Decimal
 
 import pytest
@@ -9,10 +9,9 @@ from sqlalchemy.exc import OperationalError
 
 from videosvc_queue.celery_app import make_celery
 from videosvc_queue.events import EventBus
-from videosvc_queue.job import Beat, Claim, Job, NewJob, Status
+from videosvc_queue.job import Beat, Claim, Job, Status
 from videosvc_queue.reconciler import Reconciler
 from videosvc_queue.store import Store
-from videosvc_queue.tenants import TenantLimits
 from videosvc_queue.tiers import Tier
 
 
@@ -32,13 +31,6 @@ def steady() -> Steady:
 
 
 @pytest.fixture
-def bus(redis_url: str) -> Iterator[EventBus]:
-    bus = EventBus(redis_url)
-    yield bus
-    bus.close()
-
-
-@pytest.fixture
 def reconciler(store: Store, redis_url: str, bus: EventBus, steady: Steady) -> Reconciler:
     return Reconciler(store, make_celery(redis_url), bus, lease_s=30, every_s=2, clock=steady)
 
@@ -54,11 +46,6 @@ def watch(reconciler: Reconciler, steady: Steady) -> Callable[[float], None]:
             reconciler.tick()
 
     return watch
-
-
-@pytest.fixture
-def submit(store: Store, new_job: Callable[..., NewJob]) -> Callable[..., Job]:
-    return lambda **fields: store.submit(new_job(**fields), TenantLimits())[0]
 
 
 def claim(store: Store) -> Claim:

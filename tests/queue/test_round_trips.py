@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from decimal import Decimal
 
 import pytest
@@ -34,12 +33,6 @@ def statements() -> Iterator[list[str]]:
     event.listen(Engine, "before_cursor_execute", note)
     yield seen
     event.remove(Engine, "before_cursor_execute", note)
-
-
-@pytest.fixture
-def bus(redis_url: str) -> Iterator[EventBus]:
-    with closing(EventBus(redis_url)) as bus:
-        yield bus
 
 
 @pytest.fixture

@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 
@@ -20,18 +21,6 @@ from videosvc_queue.tenants import TenantLimits
 from videosvc_queue.tiers import Tier
 
 DONE = Outcome(Status.COMPLETED, Decimal("0.01"), 1.5, {"answer": 42}, expires_at=2e9)
-
-
-@pytest.fixture
-def bus(redis_url: str) -> Iterator[EventBus]:
-    bus = EventBus(redis_url)
-    yield bus
-    bus.close()
-
-
-@pytest.fixture
-def submit(store: Store, new_job: Callable[..., NewJob]) -> Callable[..., Job]:
-    return lambda **fields: store.submit(new_job(**fields), TenantLimits())[0]
 
 
 @pytest.fixture
@@ -133,6 +122,27 @@ def test_a_job_taken_by_another_is_left_alone(
     assert bus.read(job.id) == []
     assert run(lambda job, context: DONE).status is Status.COMPLETED
     assert charges(store) == [(1, Decimal("0.01"))]
+
+
+@pytest.mark.parametrize("taken", [False, True])
+def test_what_is_to_follow_the_end_waits_until_it_is_written(
+    store: Store, submit: Callable[..., Job], run: Callable[..., Job], taken: bool
+) -> None:
+    seen: list[Status] = []
+
+    def handler(job: Job, context: Context) -> Outcome:
+        def look() -> None:
+            row = store.get(job.id)
+            assert row is not None
+            seen.append(row.status)
+
+        if taken:
+            store.requeue(job.id, context.fence)
+        return replace(DONE, on_end=look)
+
+    submit()
+    assert run(handler).status is (Status.QUEUED if taken else Status.COMPLETED)
+    assert seen == ([] if taken else [Status.COMPLETED])
 
 
 def test_a_lost_lease_needs_no_handling(store: Store, submit: Callable[..., Job], run: Callable[..., Job]) -> None:

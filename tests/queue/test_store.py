@@ -286,9 +286,10 @@ def test_workers_are_live_while_they_say_so(database_url: str, clock: Clock) -> 
         assert [(worker.name, worker.routes) for worker in store.live_workers()] == [
             ("one", ("toy", "wan")), ("two", ("toy",)),
         ]
-        store.register_worker("one", ["wan"], "cuda:0", {"clips": 3})
+        store.register_worker("one", ["wan"], "cuda:0", {"clips": 3}, {"flying": "it has no wings"})
         assert [worker.name for worker in store.live_workers("toy")] == ["two"]
         assert [worker.figures for worker in store.live_workers()] == [{"clips": 3}, {}]
+        assert [worker.refuses for worker in store.live_workers()] == [{"flying": "it has no wings"}, {}]
         clock.now += 31
         store.register_worker("one", ["wan"], "cuda:0")
         assert [worker.name for worker in store.live_workers()] == ["one"]

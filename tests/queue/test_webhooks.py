@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import shutil
 import socket
 import ssl
@@ -329,6 +330,47 @@ def test_an_address_that_cannot_be_breaks_nothing(
     end_job(receiver.url)
     sender.tick()
     assert len(receiver.got) == 1
+
+
+def test_a_message_that_cannot_be_written_holds_up_no_other_and_is_tried_later(
+    store: Store, receiver: Receiver, clock: Clock, end_job: Callable[..., str], caplog: pytest.LogCaptureFixture
+) -> None:
+    odd = end_job(receiver.url)
+    readable = False
+
+    def picky(message: Webhook, job: Job) -> dict[str, Any]:
+        if job.id == odd and not readable:
+            raise TypeError("unknown field")
+        return describe(message, job)
+
+    sender = WebhookSender(store, picky, allow_private=True, clock=clock)
+    plain = end_job(receiver.url, "bob")
+    sender.tick()
+    assert [json.loads(body)["data"]["id"] for _, _, body in receiver.got] == [plain]
+    assert f"of job {odd} cannot be written" in caplog.text
+    clock.now += RETRIES_S[0] * 0.7
+    assert store.due_webhooks() == []
+    clock.now += RETRIES_S[0]
+    readable = True
+    sender.tick()
+    assert [json.loads(body)["data"]["id"] for _, _, body in receiver.got] == [plain, odd]
+
+
+def test_a_message_that_can_never_be_written_is_given_up(
+    store: Store, receiver: Receiver, clock: Clock, end_job: Callable[[str], str]
+) -> None:
+    def broken(message: Webhook, job: Job) -> dict[str, Any]:
+        raise TypeError("unknown field")
+
+    sender = WebhookSender(store, broken, allow_private=True, clock=clock)
+    end_job(receiver.url)
+    sender.tick()
+    clock.now += 1e6
+    for _ in RETRIES_S:
+        sender.tick()
+        clock.now += 1e6
+    assert store.due_webhooks() == []
+    assert receiver.got == []
 
 
 def test_a_deleted_jobs_message_is_dropped(

@@ -6,31 +6,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from curved_flow import curved, noise, same_bits
 from videosvc_samplers import SamplerState, draft, draft_sigmas, flow_map, flow_sigmas
 from videosvc_samplers.state import Denoiser
 
-SHAPE = (1, 3, 2, 4, 4)
 NEVER = 1e-9  # a threshold that no curved flow keeps to
 steps_of_a_schedule = st.integers(1, 6).map(lambda half: 2 * half)
 shifts = st.floats(0.5, 8.0)
 
 
-def noise(seed: int) -> Tensor:
-    return torch.randn(SHAPE, generator=torch.Generator().manual_seed(seed))
-
-
-def curved(x: Tensor, t: float, r: float) -> Tensor:
-    """No solution is known: a model like any other."""
-    return torch.tanh(x * (1 + t)) - 0.3 * r
-
-
 def run(denoiser: Denoiser, state: SamplerState, sigmas: tuple[float, ...], threshold: float) -> list[SamplerState]:
     return list(draft(denoiser, state, sigmas, threshold))
-
-
-def same_bits(a: SamplerState, b: SamplerState) -> bool:
-    left, right = a.to_tensors(), b.to_tensors()
-    return left.keys() == right.keys() and all(torch.equal(left[key], right[key]) for key in left)
 
 
 @settings(deadline=None, max_examples=20)

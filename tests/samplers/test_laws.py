@@ -8,29 +8,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from curved_flow import curved, noise, same_bits
 from videosvc_samplers import SAMPLERS, SamplerState, consistency, flow_sigmas, get_sampler
 from videosvc_samplers.state import Denoiser
 
-SHAPE = (1, 3, 2, 4, 4)
 every_sampler = pytest.mark.parametrize("name", SAMPLERS)
-
-
-def noise(seed: int) -> Tensor:
-    return torch.randn(SHAPE, generator=torch.Generator().manual_seed(seed))
-
-
-def curved(x: Tensor, t: float, r: float) -> Tensor:
-    """No solution is known: a model like any other."""
-    return torch.tanh(x * (1 + t)) - 0.3 * r
 
 
 def run(name: str, denoiser: Denoiser, start: SamplerState, sigmas: tuple[float, ...]) -> list[SamplerState]:
     return list(get_sampler(name)(denoiser, start, sigmas))
-
-
-def same_bits(a: SamplerState, b: SamplerState) -> bool:
-    left, right = a.to_tensors(), b.to_tensors()
-    return left.keys() == right.keys() and all(torch.equal(left[key], right[key]) for key in left)
 
 
 @every_sampler

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -12,12 +13,18 @@ import pytest
 from known_configs import known_configs
 from tiny_model import make_tiny_checkpoint
 from videosvc.artifacts.store import ArtifactStore
+from videosvc.config.models import load_model
 from videosvc.config.reload import LiveConfig
 from videosvc.config.request import Request
 from videosvc.config.settings import Settings, load_settings
+from videosvc.engine.loading import open_engine
+from videosvc.pricing.batching import BatchShare
+from videosvc.pricing.calibration import Calibration, calibration_path, fingerprint_of, levers_of
 from videosvc.pricing.cost_model import CostModel
+from videosvc.pricing.features import FEATURES
 from videosvc.pricing.planner import Planner
 from videosvc.pricing.quote import Quote
+from videosvc.pricing.shape import read_shape
 from videosvc.worker import attempt
 from videosvc.worker.checkpoints import CheckpointFolder
 from videosvc.worker.handler import VideoHandler
@@ -27,6 +34,7 @@ from videosvc_queue.job import Job, NewJob
 from videosvc_queue.store import Store
 from videosvc_queue.tenants import TenantLimits
 from videosvc_queue.tiers import Tier
+from worker_bench import Bench
 
 TENANT = "ann"
 
@@ -150,3 +158,51 @@ def submitted(queue: Store) -> Callable[..., Job]:
 
     submit.number = 0  # type: ignore[attr-defined]
     return submit
+
+
+@pytest.fixture
+def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where temporary files go: empty again after every attempt."""
+    folder = tmp_path / "work"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    return folder
+
+
+@pytest.fixture
+def bench(queue: Store, bus: HookedBus, artifacts: ArtifactStore, work: Path) -> Bench:
+    return Bench(queue, bus, artifacts)
+
+
+@pytest.fixture
+def whole(folder: Path, tmp_path: Path) -> Callable[[Quote], bytes]:
+    """The clip of a quote, made without a queue."""
+
+    def make(quote: Quote) -> bytes:
+        output = tmp_path / "whole.mp4"
+        list(open_engine(load_model(folder, "toyworld"), "cpu").run(quote.plan, output))
+        return output.read_bytes()
+
+    return make
+
+
+@pytest.fixture
+def measured(settings: Settings, folder: Path) -> Callable[..., None]:
+    """As if `videosvc calibrate` had found that a step of two clips costs each this share of what it does alone, and
+    that the first clip of a model takes so much longer."""
+
+    def measure(quote: Quote, share: float = 0.5, cold_s: float = 0.0) -> None:
+        entry = load_model(folder, quote.plan.model)
+        Calibration(
+            device="cpu",
+            model=entry.name,
+            levers=levers_of(quote.plan),
+            fingerprint=fingerprint_of(read_shape(entry).model_hash),
+            measured_at=1.8e9,
+            seconds={kind: dict.fromkeys(names, 1e-3) for kind, names in FEATURES.items()},
+            cold_s=cold_s,
+            residuals=(1.0,),
+            batch=(BatchShare(size="64x64", clips=2, share=share),),
+        ).save(calibration_path(settings.data_dir, "cpu", entry.name, quote.plan))
+
+    return measure

@@ -36,6 +36,13 @@ def test_a_disk_that_is_full_is_no_end(tmp_path: Path, monkeypatch: pytest.Monke
     assert list(tmp_path.iterdir()) == []
 
 
+def test_one_that_cannot_be_removed_is_no_end(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder = CheckpointFolder(tmp_path)
+    (tmp_path / "video_a.safetensors").mkdir()
+    folder.remove("video_a")
+    assert "the checkpoint of job video_a stays for now" in caplog.text
+
+
 def test_what_nobody_came_back_for_goes_after_a_day(tmp_path: Path) -> None:
     folder = CheckpointFolder(tmp_path)
     for job, at in (("video_old", 1000.0), ("video_new", 2000.0)):

@@ -6,49 +6,19 @@ import threading
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from videosvc.config.models import load_model
-from videosvc.config.settings import Settings
 from videosvc.engine import batch
-from videosvc.pricing.batching import BatchShare
-from videosvc.pricing.calibration import Calibration, calibration_path, fingerprint_of, levers_of
-from videosvc.pricing.features import FEATURES
 from videosvc.pricing.quote import Quote
-from videosvc.pricing.shape import read_shape
 from videosvc.worker.handler import VideoHandler
 from videosvc_queue.company import Threads, run_company
 from videosvc_queue.drain import Drain
 from videosvc_queue.job import Job, Status
 from videosvc_queue.store import Store
-
-SECONDS = 1e-3  # a unit of anything
-
-
-@pytest.fixture
-def measured(settings: Settings, folder: Path) -> Callable[..., None]:
-    """As if `videosvc calibrate` had found that a step of two clips costs each this share of what it does alone."""
-
-    def measure(quote: Quote, share: float = 0.5) -> None:
-        entry = load_model(folder, quote.plan.model)
-        Calibration(
-            device="cpu",
-            model=entry.name,
-            levers=levers_of(quote.plan),
-            fingerprint=fingerprint_of(read_shape(entry).model_hash),
-            measured_at=1.8e9,
-            seconds={kind: dict.fromkeys(names, SECONDS) for kind, names in FEATURES.items()},
-            cold_s=0.0,
-            residuals=(1.0,),
-            batch=(BatchShare(size="64x64", clips=2, share=share),),
-        ).save(calibration_path(settings.data_dir, "cpu", entry.name, quote.plan))
-
-    return measure
 
 
 @pytest.fixture

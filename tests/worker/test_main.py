@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
+import torch
 from imageio_ffmpeg import get_ffmpeg_exe
 
 from eventually import eventually
@@ -28,6 +29,7 @@ from videosvc.pricing.batching import BatchShare
 from videosvc.pricing.calibration import Calibration, calibration_path, fingerprint_of, levers_of
 from videosvc.pricing.features import FEATURES
 from videosvc.pricing.shape import read_shape
+from videosvc.worker.refused_levers import refused_levers
 from videosvc_queue.celery_app import make_celery
 from videosvc_queue.dispatcher import Dispatcher
 from videosvc_queue.events import EventBus
@@ -89,6 +91,8 @@ def test_a_job_runs_from_submit_to_its_files_and_the_worker_stops_when_told(
     assert [(entry.device, entry.routes) for entry in queue.live_workers()] == [("cpu", ("toyworld",))]
     asked = {"prompt_cache_hits": 0, "prompt_cache_misses": 2}  # the clip that warms up, and the job's
     eventually(lambda: queue.live_workers()[0].figures == asked, STARTED_S)
+    (entry,) = queue.live_workers()
+    assert entry.refuses == refused_levers(torch.device("cpu")), "what the API must not sell"
     worker.terminate()
     assert worker.wait(60) == 0
     assert queue.live_workers() == []
@@ -173,7 +177,7 @@ def test_a_worker_needs_a_redis(capfd: pytest.CaptureFixture[str]) -> None:
     assert "VIDEOSVC_REDIS_URL" in err
 
 
-@pytest.mark.parametrize(("device", "says"), [("tpu", "VIDEOSVC_DEVICE"), ("cuda:99", "there is no cuda:99")])
+@pytest.mark.parametrize(("device", "says"), [("tpu", "--device: "), ("cuda:99", "--device: there is no cuda:99")])
 def test_a_device_that_is_not_there_is_one_line(
     device: str, says: str, redis_url: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

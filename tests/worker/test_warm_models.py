@@ -9,7 +9,7 @@ import torch
 from videosvc.config.models import ModelEntry, load_model
 from videosvc.errors import ModelError
 from videosvc.families.anyflow_far import AnyFlowFAR
-from videosvc.families.load_levers import LoadLevers
+from videosvc.families.load_levers import NO_LEVERS, LoadLevers
 from videosvc.worker.warm_models import WarmModels
 
 
@@ -33,7 +33,9 @@ def test_the_least_recently_used_makes_room(entries: dict[str, ModelEntry]) -> N
 def test_another_entry_is_loaded_anew(entries: dict[str, ModelEntry]) -> None:
     models = WarmModels("cpu", 2)
     before = models.get(entries["a"])
-    changed = models.get(entries["a"].model_copy(update={"window_chunks": 2}))
+    edited = entries["a"].model_copy(update={"window_chunks": 2})
+    assert models.has(entries["a"], NO_LEVERS) and not models.has(edited, NO_LEVERS)
+    changed = models.get(edited)
     assert changed is not before
     assert models.names == ("a",)
 
@@ -43,7 +45,7 @@ def test_other_weights_are_another_engine(entries: dict[str, ModelEntry], tmp_pa
     native, low = models.get(entries["a"]), models.get(entries["a"], LoadLevers("int8"))
     assert (native.family.levers.weights, low.family.levers.weights) == ("native", "int8")
     assert models.get(entries["a"], LoadLevers("int8")) is low and models.get(entries["a"]) is native
-    assert models.is_warm("a", LoadLevers("int8")) and not models.is_warm("b", LoadLevers())
+    assert models.has(entries["a"], LoadLevers("int8")) and not models.has(entries["b"], LoadLevers())
     assert len(list((tmp_path / "quantized").iterdir())) == 1  # the next process need not measure
 
 

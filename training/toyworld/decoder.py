@@ -111,4 +111,5 @@ def train(folder: Path, budget_s: float, vae: CausalConvAutoencoder, student: St
         optimizer.step()
         follow(average, model, min(AVERAGE, (1 + step) / (10 + step)))
         stage.log(loss=loss.item())
-    return average.eval().requires_grad_(False)
+    finished: CausalConvAutoencoder = average.eval().requires_grad_(False)
+    return finished

@@ -11,7 +11,9 @@ from videosvc.config.settings import Settings
 from videosvc.engine.loading import NVIDIA_DRIVER
 from videosvc.errors import UserError
 from videosvc.pricing.planner import Planner
+from videosvc.pricing.quote import Quote
 from videosvc_queue.store import Store
+from videosvc_queue.workers import Worker
 
 KNOWN_FOR_S = 5.0  # workers come and go slowly; a create should not ask SQL for them
 
@@ -26,7 +28,7 @@ class Planners:
         self._planners: dict[str, Planner] = {}
         # Until the first worker was heard of: here a CPU's, unless there is a GPU whose worker still loads its model.
         self._device = None if NVIDIA_DRIVER.exists() else "cpu"
-        self._routes: frozenset[str] = frozenset()
+        self._live: list[Worker] = []
         self._looked_at = float("-inf")
 
     def current(self) -> Planner:
@@ -42,17 +44,27 @@ class Planners:
     def require_worker(self, model: str) -> None:
         """Raises UserError if there are workers, and none of them takes this model: its jobs would wait for ever."""
         self._look()
-        if self._routes and model not in self._routes:
+        if self._live and not any(model in worker.routes for worker in self._live):
             message = f"model: no worker runs {model!r} yet; a worker takes up models.toml when it starts"
             raise UserError(message, param="model")
+
+    def require_levers(self, quote: Quote) -> None:
+        """Raises UserError if there are workers of the model, and none of them can load it as the plan says."""
+        plan = quote.plan
+        pulled = [f"weights={plan.weights}", *(["compile=true"] if plan.compile else [])]
+        self._look()
+        able = [worker for worker in self._live if plan.model in worker.routes]
+        reasons = [next((w.refuses[lever] for lever in pulled if lever in w.refuses), None) for w in able]
+        if reasons and (reason := reasons[0]) is not None and None not in reasons:
+            message = f"preset: {quote.preset!r} is more than any worker of model {plan.model!r} can: {reason}"
+            raise UserError(message, param="preset")
 
     def _look(self) -> None:
         now = time.monotonic()
         if now - self._looked_at <= KNOWN_FOR_S:
             return
         self._looked_at = now
-        live = self._store.live_workers()
-        self._routes = frozenset(route for worker in live for route in worker.routes)
-        known = live or self._store.live_workers(within_s=math.inf)
+        self._live = self._store.live_workers()
+        known = self._live or self._store.live_workers(within_s=math.inf)
         # In a mixed fleet the first by name, so that replicas quote alike.
         self._device = min((worker.device for worker in known), default=self._device)

@@ -62,7 +62,9 @@ def plan(services: Services, caller: Caller, request: VideoRequest, picture: Pic
             services.planners.require_worker(model)
             return services.store.ahead_of_next(caller.tenant, model, tier).wait_s
 
-        return services.planners.current().quote(wanted, request.cap(), request.tier, request.goal(), wait_s)
+        quote = services.planners.current().quote(wanted, request.cap(), request.tier, request.goal(), wait_s)
+        services.planners.require_levers(quote)
+        return quote
     stored = services.store.get_quote(request.quote_id, caller.tenant)
     if stored is None:
         raise invalid("quote_id", f"there is no quote {reprlib.repr(request.quote_id)}")

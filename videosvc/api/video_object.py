@@ -2,44 +2,75 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from videosvc.pricing.quote import Quote
 from videosvc.pricing.receipt import unattended_receipt
 from videosvc_queue.job import Ahead, Job, Status
 
+log = logging.getLogger(__name__)
+
 POLL_MS = (200, 2000)  # what a client is told to wait between two looks, at least and at most
 
 
 def video_object(job: Job, ahead: Ahead | None = None) -> dict[str, Any]:
     """`ahead` is of a queued job; without it place and ETA are left out, as in lists."""
-    quote, result = Quote.parse(job.payload["quote"]), job.result or {}
-    plan, shown = quote.plan, quote.as_dict()
-    as_run = job.detail.get("plan") or shown["plan"]
+    try:
+        quote = Quote.parse(job.payload["quote"])
+    except (KeyError, TypeError, ValueError) as error:  # a later version's: one such job must not hide all others
+        log.warning("job %s is shown without its plan: %r", job.id, error)
+        asked = _without_plan(job)
+    else:
+        asked = _as_quoted(job, quote)
     return {
         "id": job.id,
         "object": "video",
-        "model": plan.model,
         "status": job.status,
         "progress": job.progress,
         "created_at": int(job.created_at),
         "completed_at": _whole(job.completed_at),
         "expires_at": _whole(job.expires_at),
-        "seconds": f"{plan.clip_seconds:g}",
-        "size": result.get("size") or as_run["size"],
-        "prompt": plan.prompt,
         "error": _error(job),
-        "preset": quote.preset,
         "tier": job.tier,
-        "seed": plan.seed,
         "queue_position": ahead.jobs if ahead is not None and job.status is Status.QUEUED else None,
         "eta_seconds": _rounded(eta_s(job, ahead)),
-        "plan": as_run,
-        "quote": shown,
-        "receipt": _receipt(job, quote),
         "attempts": job.attempts,
         "metadata": job.metadata,
         "warnings": job.detail.get("warnings", []),
+        **asked,
+    }
+
+
+def _as_quoted(job: Job, quote: Quote) -> dict[str, Any]:
+    plan, shown = quote.plan, quote.as_dict()
+    as_run = job.detail.get("plan") or shown["plan"]
+    return {
+        "model": plan.model,
+        "seconds": f"{plan.clip_seconds:g}",
+        "size": (job.result or {}).get("size") or as_run["size"],
+        "prompt": plan.prompt,
+        "preset": quote.preset,
+        "seed": plan.seed,
+        "plan": as_run,
+        "quote": shown,
+        "receipt": _receipt(job, quote),
+    }
+
+
+def _without_plan(job: Job) -> dict[str, Any]:
+    quote, result = job.payload.get("quote", {}), job.result or {}
+    plan = quote.get("plan", {})
+    return {
+        "model": job.route,
+        "seconds": f"{plan.get('seconds', 0):g}",
+        "size": result.get("size", ""),
+        "prompt": plan.get("prompt", ""),
+        "preset": quote.get("preset", ""),
+        "seed": plan.get("seed", 0),
+        "plan": {},
+        "quote": {},
+        "receipt": result.get("receipt"),
     }
 
 

@@ -48,7 +48,8 @@ class Sweeper:
                 failures.append(error)
                 continue
             # After the files: a crash between the two leaves a row to be swept again, not a file nobody remembers.
-            self._store.mark_removed(job.id, without_words(job.payload))
+            detail = {name: value for name, value in job.detail.items() if name != "warnings"}  # they quote the prompt
+            self._store.mark_removed(job.id, without_words(job.payload), detail)
             removed += 1
         return removed
 

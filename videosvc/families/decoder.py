@@ -108,7 +108,9 @@ class GlancedStream(DecoderStream):
 
 
 class TiledStream(DecoderStream):
-    """Frames in overlapping tiles, each of which is a stream of its own: what a decoder holds at once is bounded.
+    """Frames in overlapping tiles, each of which is a stream of its own: what a decoder computes at once is bounded.
+
+    What it remembers from chunk to chunk is not: the states of all tiles are those of the frame, and of overlaps twice.
 
     What a tile does not see beyond its edges makes it differ from the frame decoded whole; for Wan's decoder, whose
     middle block attends to all it is given, not only near them.

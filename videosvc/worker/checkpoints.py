@@ -41,7 +41,11 @@ class CheckpointFolder:
         return True
 
     def remove(self, job_id: str) -> None:
-        self._path(job_id).unlink(missing_ok=True)
+        """Of a job that has ended. Where that cannot be, `tidy` will."""
+        try:
+            self._path(job_id).unlink(missing_ok=True)
+        except OSError as error:
+            log.warning("the checkpoint of job %s stays for now: %s", job_id, error)
 
     def tidy(self, now: float | None = None) -> None:
         """Removes those nobody has written for a day at `now`, in Unix seconds."""

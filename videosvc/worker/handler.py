@@ -106,15 +106,15 @@ class VideoHandler:
             outcome = failure
         if outcome.error_code == OUT_OF_MEMORY:
             free_memory()  # not sooner: see there
-        self._checkpoints.remove(job.id)
-        return outcome
+        # Not before the end is written: until then another attempt may need it.
+        return replace(outcome, on_end=partial(self._checkpoints.remove, job.id))
 
     def _make(self, job: Job, context: Context, quote: Quote) -> Outcome:
         context.check()  # before a model is loaded for nothing
         plan, limit_s = quote.plan, quote.max_compute_s
         self._config.refresh()  # an edit counts from the next job on
         entry = load_model(self._config.folder, plan.model)
-        cold = not self._models.is_warm(plan.model, plan.loading)
+        cold = not self._models.has(entry, plan.loading)
         engine = self._models.get(entry, plan.loading)
         cap = None if limit_s is None else self._costs.compute_cap(plan, entry, limit_s, cold)
         attempt = Attempt(job, context, quote, engine, self._checkpoints, self._picture(job))

@@ -19,10 +19,11 @@ from videosvc.config.presets import load_presets
 from videosvc.config.reload import LiveConfig, live_config
 from videosvc.config.request import Request, resolve_plan
 from videosvc.config.settings import Settings
-from videosvc.engine.loading import device_name
+from videosvc.engine.loading import device_name, pick_device
 from videosvc.engine.plan import Plan
 from videosvc.errors import ConfigError, GenerationError, ModelError, UserError
 from videosvc.worker.cpu_share import share_cpu
+from videosvc.worker.refused_levers import refused_levers
 from videosvc_queue.runner import Handler
 from videosvc_queue.store import Store
 from videosvc_queue.worker_process import WorkerOptions, worker_main
@@ -56,7 +57,7 @@ def run_worker(settings: Settings, folder: Path) -> int:
         beat_s=settings.lease_s / 6,
     )
     with live_config(folder) as config:
-        return worker_main(options, lambda: make_handler(settings, config, named), figures)
+        return worker_main(options, lambda: make_handler(settings, config, named), figures, lambda: refused(settings))
 
 
 def make_handler(settings: Settings, config: LiveConfig, named: str) -> Handler:
@@ -114,6 +115,12 @@ def warm_up_plans(folder: Path, settings: Settings) -> list[Plan]:
                 plan = plan_of(name)
                 plans.setdefault(plan.loading, plan)
     return list(plans.values())
+
+
+def refused(settings: Settings) -> dict[str, str]:
+    """Called in the process that computes, once: the levers of loading that its device cannot take, and why."""
+    with ThreadPoolExecutor(1) as thread:  # as in `make_handler`
+        return thread.submit(refused_levers, pick_device(settings.device)).result()
 
 
 def figures() -> dict[str, int]:

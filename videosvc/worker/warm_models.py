@@ -32,10 +32,6 @@ class WarmModels:
         """Of the loaded models, least recently used first."""
         return tuple(name for name, _ in self._engines)
 
-    def is_warm(self, model: str, levers: LoadLevers) -> bool:
-        """Whether `get` would find it loaded, if its entry is the same still."""
-        return (model, levers) in self._engines
-
     def has(self, entry: ModelEntry, levers: LoadLevers) -> bool:
         """Whether `get` would find it loaded."""
         known = self._engines.get((entry.name, levers))

@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from videosvc.config.request import Request, resolve_plan
+from videosvc.errors import ConfigError, UserError
+from videosvc.pricing.cap import Cap
+from videosvc.pricing.money import usd_up
+from videosvc.pricing.planner import Planner
+from videosvc.pricing.quote import Quote
+
+QUALITY = Request("a red balloon", preset="quality", seconds=4.0, fps=16, seed=7)
+
+
+def test_without_a_cap_it_is_what_was_asked_for(planner: Planner, configs: Path) -> None:
+    quote = planner.quote(QUALITY)
+    asked = resolve_plan(QUALITY, configs, planner._settings).plan
+    assert quote.plan == asked and quote.traded == ()
+    assert quote.calibrated and not quote.quality_measured
+    assert quote.price_usd == usd_up(quote.rate.price(quote.bound_s))
+    assert quote.bound_s == pytest.approx(1.1 * quote.compute_s)
+
+
+def test_the_price_by_hand(planner: Planner) -> None:
+    quote = planner.quote(QUALITY)
+    by_hand = Decimal(repr(quote.bound_s)) / 3600 * Decimal("0.1") * Decimal("1.3")
+    assert by_hand <= quote.price_usd <= by_hand + Decimal("1e-9")
+    assert 4 * quote.price_per_second_usd >= quote.price_usd
+
+
+def test_batch_is_cheaper(planner: Planner) -> None:
+    now, later = planner.quote(QUALITY), planner.quote(QUALITY, tier="batch")
+    assert later.price_usd == pytest.approx(now.price_usd * Decimal("0.6"), abs=Decimal("1e-9"))
+    assert later.compute_s == now.compute_s
+    with pytest.raises(UserError, match="tier: 'soon' is not one of interactive, batch"):
+        planner.quote(QUALITY, tier="soon")
+
+
+def test_what_waits_before_it_is_in_its_eta(planner: Planner) -> None:
+    quote = planner.quote(QUALITY, wait_s=lambda model: 10.0)
+    assert quote.eta_s == 10.0 + quote.compute_s
+
+
+def test_a_quote_expires(planner: Planner) -> None:
+    before = time.time()
+    assert before + 60 <= planner.quote(QUALITY, lifetime_s=60.0).expires_at <= time.time() + 60
+
+
+def test_alternatives_are_the_frontier_on_both_sides(planner: Planner) -> None:
+    quote = planner.quote(Request("a red balloon", seed=7, size="96x96"))
+    prices = [alternative.price_usd for alternative in quote.alternatives]
+    assert prices == sorted(prices) and prices[0] < quote.price_usd < prices[-1]
+    ordered = [alternative.quality for alternative in quote.alternatives]
+    assert ordered == sorted(ordered) and len(set(ordered)) == len(ordered)
+    assert all(
+        (alternative.quality > quote.quality) == (alternative.price_usd > quote.price_usd)
+        for alternative in quote.alternatives
+    )
+
+
+def test_savings_add_up_from_the_reference_to_the_plan(planner: Planner) -> None:
+    cap = Cap(max_cost_usd=planner.quote(QUALITY).price_usd / 3)
+    quote = planner.quote(QUALITY, cap)
+    assert quote.baseline_s - sum(saving.saved_s for saving in quote.savings) == pytest.approx(quote.compute_s)
+    assert [saving.name for saving in quote.savings][:2] == ["steps", "size"]
+    reference = planner.quote(Request("a red balloon", preset="reference", seconds=4.0, fps=16, seed=7))
+    assert reference.compute_s == pytest.approx(reference.baseline_s) == pytest.approx(quote.baseline_s)
+    assert reference.savings == ()
+
+
+def test_a_device_without_a_price_is_named(make_planner: Callable[..., Planner]) -> None:
+    with pytest.raises(ConfigError, match=r"devices.toml: no pattern fits device 'abacus'; add one"):
+        make_planner(device="abacus").quote(QUALITY)
+
+
+def test_a_quote_comes_back_from_json_whole(planner: Planner) -> None:
+    quote = planner.quote(QUALITY, Cap(max_cost_usd=planner.quote(QUALITY).price_usd / 2))
+    assert quote.traded and quote.alternatives and quote.savings
+    assert Quote.parse(json.loads(json.dumps(quote.fields()))) == quote
+
+
+def test_the_quote_object_is_the_contract(planner: Planner) -> None:
+    shown = planner.quote(QUALITY, Cap(max_cost_usd=planner.quote(QUALITY).price_usd / 2)).as_dict()
+    named = """id object expires_at model preset seconds price_usd price_per_second_usd compute_seconds eta_seconds plan
+        alternatives traded"""
+    assert set(named.split()) <= set(shown)
+    assert shown["object"] == "quote" and shown["id"].startswith("quote_")
+    assert set(shown["traded"][0]) == {"what", "from", "to", "saves_usd"}
+    assert shown["plan"]["traded"] == shown["traded"]
+    json.dumps(shown, allow_nan=False)
