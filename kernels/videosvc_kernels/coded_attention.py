@@ -96,11 +96,12 @@ def coded_attention(query: Tensor, keys: Parts, values: Parts, codec: CacheCodec
     weight = torch.empty(query.shape[:-1], dtype=torch.float32, device=query.device)
     four_bits = isinstance(codec, Int4Codec)
     grid = (triton.cdiv(queries, BLOCK_QUERIES), batch * heads)
-    _attend[grid](
-        query.contiguous(), *parts, codec.codebook if isinstance(codec, Int4Codec) else weight, output, weight,
-        queries, tokens, dim**-0.5,
-        half=dim // 2, half_block=max(16, triton.next_power_of_2(dim // 2)), four_bits=four_bits,
-        block_queries=BLOCK_QUERIES, block_keys=BLOCK_KEYS,
-        num_stages=1,  # 32 KiB of shared memory at D = 128, which any GPU has; 2 stages would take 96
-    )  # fmt: skip
+    with torch.cuda.device_of(query):
+        _attend[grid](
+            query.contiguous(), *parts, codec.codebook if isinstance(codec, Int4Codec) else weight, output, weight,
+            queries, tokens, dim**-0.5,
+            half=dim // 2, half_block=max(16, triton.next_power_of_2(dim // 2)), four_bits=four_bits,
+            block_queries=BLOCK_QUERIES, block_keys=BLOCK_KEYS,
+            num_stages=1,  # 32 KiB of shared memory at D = 128, which any GPU has; 2 stages would take 96
+        )  # fmt: skip
     return Partial(output, weight)

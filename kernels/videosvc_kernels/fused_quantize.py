@@ -67,10 +67,11 @@ def quantize_modulated(x: Tensor, gain: Tensor, shift: Tensor, epsilon: float) -
     x = x.contiguous()
     _, tokens, length = x.shape
     codes, scales = _rows_like(x)
-    _modulate[(scales.numel(),)](
-        x, gain.contiguous(), shift.contiguous(), codes, scales, length, tokens, length if gain.ndim == 2 else 0,
-        epsilon, block=triton.next_power_of_2(length), num_warps=WARPS,
-    )  # fmt: skip
+    with torch.cuda.device_of(x):
+        _modulate[(scales.numel(),)](
+            x, gain.contiguous(), shift.contiguous(), codes, scales, length, tokens, length if gain.ndim == 2 else 0,
+            epsilon, block=triton.next_power_of_2(length), num_warps=WARPS,
+        )  # fmt: skip
     return Int8Rows(codes, scales)
 
 
@@ -79,7 +80,8 @@ def quantize_activated(x: Tensor, gelu: bool = False) -> Int8Rows:
     x = x.contiguous()
     codes, scales = _rows_like(x)
     block = triton.next_power_of_2(x.shape[-1])
-    _activate[(scales.numel(),)](x, codes, scales, x.shape[-1], gelu=gelu, block=block, num_warps=WARPS)
+    with torch.cuda.device_of(x):
+        _activate[(scales.numel(),)](x, codes, scales, x.shape[-1], gelu=gelu, block=block, num_warps=WARPS)
     return Int8Rows(codes, scales)
 
 

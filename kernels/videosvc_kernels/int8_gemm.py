@@ -76,12 +76,13 @@ def int8_gemm(
     batch, rows, inner = x.codes.shape
     columns = weight.codes.shape[0]
     output = torch.empty((batch, rows, columns), dtype=dtype, device=x.codes.device)
-    _multiply[(triton.cdiv(rows, BLOCK_ROWS) * triton.cdiv(columns, BLOCK_COLUMNS), batch)](
-        *map(_packed, (x.codes, x.scale, weight.codes, weight.scale, bias, gate, residual)), output,
-        rows, columns, inner,
-        block_rows=BLOCK_ROWS, block_columns=BLOCK_COLUMNS, block_inner=BLOCK_INNER, group=GROUP,
-        num_stages=STAGES, num_warps=WARPS,
-    )  # fmt: skip
+    with torch.cuda.device_of(output):
+        _multiply[(triton.cdiv(rows, BLOCK_ROWS) * triton.cdiv(columns, BLOCK_COLUMNS), batch)](
+            *map(_packed, (x.codes, x.scale, weight.codes, weight.scale, bias, gate, residual)), output,
+            rows, columns, inner,
+            block_rows=BLOCK_ROWS, block_columns=BLOCK_COLUMNS, block_inner=BLOCK_INNER, group=GROUP,
+            num_stages=STAGES, num_warps=WARPS,
+        )  # fmt: skip
     return output
 
 

@@ -52,11 +52,12 @@ def norm_rotate(x: Tensor, weight: Tensor, epsilon: float, heads: int, rotation:
     output = torch.empty((batch, heads, tokens, length // heads), dtype=x.dtype, device=x.device)
     half = length // heads // 2
     cos, sin = (None, None) if rotation is None else (rotation.cos.contiguous(), rotation.sin.contiguous())
-    _norm_rotate[(batch * tokens,)](
-        x.contiguous(), weight.contiguous(), cos, sin, output,
-        tokens, tokens * half if cos is not None and cos.ndim == 4 else 0, epsilon,
-        heads=heads, half=half, block=triton.next_power_of_2(heads * half), num_warps=WARPS,
-    )  # fmt: skip
+    with torch.cuda.device_of(x):
+        _norm_rotate[(batch * tokens,)](
+            x.contiguous(), weight.contiguous(), cos, sin, output,
+            tokens, tokens * half if cos is not None and cos.ndim == 4 else 0, epsilon,
+            heads=heads, half=half, block=triton.next_power_of_2(heads * half), num_warps=WARPS,
+        )  # fmt: skip
     return output
 
 

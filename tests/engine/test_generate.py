@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import shutil
 import subprocess
 from dataclasses import replace
@@ -72,7 +73,7 @@ def test_events(family: AnyFlowFAR, plan: Plan, tmp_path: Path) -> None:
 def test_frame_count(family: AnyFlowFAR, plan: Plan, tmp_path: Path, seconds: float) -> None:
     plan = replace(plan, seconds=seconds, steps=1)
     run(family, plan, tmp_path / "clip.mp4")
-    assert len(read_frames(tmp_path / "clip.mp4", plan)) == plan.frames == max(1, round(seconds * 8))
+    assert len(read_frames(tmp_path / "clip.mp4", plan)) == plan.frames == max(1, math.ceil(seconds * 8))
 
 
 @pytest.mark.parametrize(
