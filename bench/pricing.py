@@ -4,7 +4,8 @@ Calibrates anew, then runs jobs that were not in the calibration's grid, in rand
 machine falls on all kinds alike. Each is foreseen twice before it runs: by the fit alone, and corrected by the
 receipts before it. Each runs again on a noisy device, one that has slow spells, and is foreseen by what that device's
 receipts taught. Every fourth runs once more, under a random compute cap, on a device that becomes three times slower
-halfway.
+halfway. Every tenth runs a second time in the same round, as it was: how far its two runs are apart is the machine's
+own spread, which nobody can foresee, and tells a quiet machine from a noisy one.
 """
 
 from __future__ import annotations
@@ -48,6 +49,7 @@ AT_MOST = {
     "capped jobs beyond their cap": 0.0,
     "calibration": 60.0,
 }
+QUIET = 0.08  # the machine's own spread, median; above it the limit is that of a noisy device
 SPELL_S = 60.0  # of a noisy device, on average
 NOISE = (1.0, 2.0)  # how slow it is in turns; this project's own machines were seen to fall to half their speed
 SUDDEN = 3.0  # how slow a device becomes under a capped job
@@ -90,6 +92,7 @@ class Results:
     errors: dict[str, list[float]] = field(default_factory=lambda: {name: [] for name in ARMS})
     beyond: dict[str, list[bool]] = field(default_factory=lambda: {name: [] for name in ARMS})
     planning_ms: dict[str, list[float]] = field(default_factory=dict)
+    own_spread: list[float] = field(default_factory=list)  # |second - first| / first, of two runs of one plan
     beyond_cap: list[bool] = field(default_factory=list)
     stopped: list[bool] = field(default_factory=list)
     kept: list[bool] = field(default_factory=list)  # whether a stopped one left the beginning of its clip
@@ -101,6 +104,12 @@ class Results:
         for name, errors in self.errors.items():
             found.append(Measure(f"relative error: {name}", "", tuple(errors)))
             found.append(Measure(f"jobs beyond their bound: {name}", "", (_share(self.beyond[name]),)))
+        at_most = dict(AT_MOST)
+        if self.own_spread:
+            spread = Measure("machine's own spread", "", tuple(self.own_spread))
+            found.append(spread)
+            if spread.percentiles[1] > QUIET:
+                at_most["relative error: corrected"] = AT_MOST["relative error: noisy"]
         found += [Measure(f"planning: {name}", "ms", tuple(times)) for name, times in self.planning_ms.items()]
         if self.stopped:
             found.append(Measure("capped jobs beyond their cap", "", (_share(self.beyond_cap),)))
@@ -108,7 +117,7 @@ class Results:
             found.append(Measure("stopped jobs that left part of a clip", "", (_share(self.kept),)))
             found.append(Measure("capped jobs: compute over cap", "", tuple(self.used or [0.0])))
             found.append(Measure("capped jobs: on the house", "", tuple(self.on_the_house or [0.0])))
-        return [replace(measure, at_most=AT_MOST.get(measure.name)) for measure in found]
+        return [replace(measure, at_most=at_most.get(measure.name)) for measure in found]
 
 
 def held_out(chance: random.Random, entry: ModelEntry, settings: Settings) -> Plan:
@@ -195,6 +204,9 @@ def measure(engine: Engine, entry: ModelEntry, settings: Settings, jobs: int, se
             receipt = foresee_and_run(engine, entry, plan, quiet, file, results)
             foresee_and_run(noisy_engine, entry, plan, noisy, file, results)
             time_planning(planner, results)
+            if number % 10 == 4:  # not the first, whose prompt was new to the engine
+                first_s, second_s = receipt.compute_seconds, _run(engine, plan, file, None).compute_seconds
+                results.own_spread.append(abs(second_s - first_s) / first_s)
             if number % 4 == 0:
                 took_s = receipt.compute_seconds
                 slowing = Engine(engine.family, uneven_clock([(0.0, 1.0), (took_s / 2, SUDDEN)]))

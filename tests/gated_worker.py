@@ -2,7 +2,8 @@
 
     python gated_worker.py DATABASE_URL REDIS_URL NAME DRAIN_S ROUTE…
 
-With a route `company` it runs up to three jobs at once whose payloads have the same `company`.
+With a route `company` it runs up to three jobs at once whose payloads have the same `company`; with a route `large` its
+model loads without end.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from decimal import Decimal
@@ -20,6 +22,8 @@ from videosvc_queue.context import Cancelled, Context, GiveBack, MakeWay
 from videosvc_queue.job import Job, Status
 from videosvc_queue.runner import Handler, Outcome
 from videosvc_queue.worker_process import WorkerOptions, worker_main
+
+log = logging.getLogger(__name__)
 
 
 def handle(job: Job, context: Context) -> Outcome:
@@ -59,6 +63,9 @@ class Company:
 def make_handler() -> Handler:
     if "broken" in sys.argv:
         raise ValueError("this model is damaged")
+    if "large" in sys.argv:
+        log.info("loading")
+        threading.Event().wait()
     return Company() if "company" in sys.argv else handle
 
 

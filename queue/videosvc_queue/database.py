@@ -13,12 +13,15 @@ from typing import Self
 
 from alembic import command
 from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import URL, Connection, Engine, Table, create_engine, event, make_url, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from videosvc_queue import postgres
+from videosvc_queue.errors import LaterTables
 
 POOL = {"pool_size": 50, "max_overflow": 0}  # the HTTP server's threads are 40
 
@@ -53,10 +56,17 @@ class Database:
             sql.execute(text("SELECT version_num FROM alembic_version"))
 
     def migrate(self) -> None:
-        """Brings the tables up to date, however long it takes; several processes may do so at once."""
+        """Brings the tables up to date, however long it takes; several processes may do so at once.
+
+        Raises LaterTables.
+        """
         config = Config()
         config.set_main_option("script_location", "videosvc_queue:migrations")
+        known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
         with self._write(lock="migrate", patient=True) as sql:
+            found = MigrationContext.configure(sql).get_current_revision()
+            if found is not None and found not in known:
+                raise LaterTables(f"the tables are of a later version ({found}), and are not taken back: run that one")
             config.attributes["connection"] = sql
             command.upgrade(config, "head")
 

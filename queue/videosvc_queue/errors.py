@@ -1,4 +1,4 @@
-"""Why a job was not accepted."""
+"""Why a job was not accepted, or a database."""
 
 from __future__ import annotations
 
@@ -30,3 +30,7 @@ class IdempotencyConflict(QueueError):
     def __init__(self, key: str) -> None:
         super().__init__(f"idempotency key {key!r} was used with another body")
         self.key = key
+
+
+class LaterTables(Exception):
+    """The database was brought up to date by a later version of this package. The text is one line."""

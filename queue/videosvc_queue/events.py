@@ -86,8 +86,11 @@ def preview_key(job_id: str) -> str:
 
 
 def range_start(after: str | None) -> str:
-    """`after` comes from a client's Last-Event-ID."""
-    return f"({after}" if after is not None and EVENT_ID.fullmatch(after) else "-"
+    """`after` comes from a client's Last-Event-ID. The id behind it: Redis 6.0 (Ubuntu 22.04) knows no open ranges."""
+    if after is None or not EVENT_ID.fullmatch(after):
+        return "-"
+    milliseconds, number = after.split("-")
+    return f"{milliseconds}-{int(number) + 1}"
 
 
 def parse_events(rows: Any) -> list[Event]:

@@ -41,18 +41,23 @@ class Fanout:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._stopping = True  # asyncio.wait_for in Python 3.11, which redis-py uses, may swallow the cancellation
+        self.stop()  # asyncio.wait_for in Python 3.11, which redis-py uses, may swallow the cancellation
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
         await self._listener.aclose()
         await self._readers.aclose()
 
+    def stop(self) -> None:
+        """Ends every `follow`."""
+        self._stopping = True
+        self._wake_all()
+
     async def follow(self, job_id: str, after: str | None = None, idle_s: float = 15) -> AsyncIterator[list[Event]]:
-        """Without end: events later than `after` as they come, in batches. A batch is empty when there are none at
+        """Until `stop`: events later than `after` as they come, in batches. A batch is empty when there are none at
         the start, after `idle_s` without any, and when Redis came back; look at the job in SQL then, for its last
         event may have gone with a Redis."""
         with self._watch(job_id) as wake:
-            while True:
+            while not self._stopping:
                 wake.clear()  # before reading: what comes while we read wakes us again
                 events = await self._read(job_id, after)
                 if events:

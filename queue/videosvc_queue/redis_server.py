@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import secrets
@@ -17,6 +16,7 @@ from urllib.parse import quote
 
 import redis
 
+from videosvc_queue.held_folder import make_held, remove_abandoned
 from videosvc_queue.ticker import Ticker
 
 log = logging.getLogger(__name__)
@@ -170,25 +170,5 @@ def private_folder(data_dir: Path) -> tuple[Path, int | None]:
     parent, prefix = data_dir.resolve(), "redis-"
     if len(os.fsencode(parent / f"{prefix}12345678" / "redis.sock")) > MAX_SOCKET_PATH:
         parent, prefix = Path(tempfile.gettempdir()), "videosvc-redis-"
-    for left in parent.glob(f"{prefix}????????"):
-        if (lock := _hold(left)) is not None:
-            if FILES.issuperset(os.listdir(left)):
-                shutil.rmtree(left, ignore_errors=True)
-            os.close(lock)
-    made = Path(tempfile.mkdtemp(prefix=f".{prefix}", dir=parent))
-    lock = _hold(made)  # before it has its name, under which it would seem left behind
-    return made.rename(made.with_name(made.name[1:])), lock
-
-
-def _hold(folder: Path) -> int | None:
-    """A descriptor that holds it for as long as this process lives. None: somebody else does, or nobody can there."""
-    try:
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    except OSError:
-        return None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(descriptor)
-        return None
-    return descriptor
+    remove_abandoned(parent, prefix, FILES)
+    return make_held(parent, prefix)

@@ -62,12 +62,13 @@ def worker_main(
     `refuses`, once: what it cannot do, and why.
     """
     app = make_celery(options.redis_url)
-    broken = multiprocessing.get_context("fork").Value("b", 0)
-    child = Child(options, make_handler, figures, refuses, broken)
+    shared = Shared()
+    child = Child(options, make_handler, figures, refuses, shared)
     app.task(name=RING)(child.ring)
 
     def drain(**_: Any) -> None:
-        if state.active_requests:
+        shared.stopping.value = 1
+        if not shared.idle.value:
             _signal_children(signal.SIGTERM)
         timer = threading.Timer(options.drain_s + DRAIN_GRACE_S, _signal_children, [signal.SIGKILL])
         timer.daemon = True
@@ -75,6 +76,8 @@ def worker_main(
 
     signals.worker_process_init.connect(child.start, weak=False)
     signals.worker_shutting_down.connect(drain, weak=False)
+    # Else one that is stopped before it listens takes the end of its child, which still loads, for a failure.
+    signals.worker_ready.connect(lambda **_: state.maybe_shutdown(), weak=False)
     warnings.simplefilter("ignore", SecurityWarning)  # about root: messages are JSON here, and carry no code
     worker = app.Worker(
         hostname=options.name,
@@ -89,7 +92,17 @@ def worker_main(
     )
     worker.start()
     _forget(options)
-    return 1 if broken.value else int(worker.exitcode or 0)
+    return 1 if shared.broken.value else int(worker.exitcode or 0)
+
+
+class Shared:
+    """Flags that both processes see. Each sets its own before it reads the other's."""
+
+    def __init__(self) -> None:
+        fork = multiprocessing.get_context("fork")
+        self.broken: Any = fork.RawValue("b", 0)  # there is no handler to be had
+        self.idle: Any = fork.RawValue("b", 0)  # the child waits for a bell: no model loads, no job runs
+        self.stopping: Any = fork.RawValue("b", 0)
 
 
 class Child:
@@ -101,23 +114,25 @@ class Child:
         make_handler: Callable[[], Handler],
         figures: Figures,
         refuses: Refuses,
-        broken: Any,
+        shared: Shared,
     ) -> None:
-        """`broken`: shared with the parent, set if there is no handler to be had."""
         self._options = options
         self._make_handler = make_handler
         self._figures = figures
         self._refuses = refuses
-        self._broken = broken
+        self._shared = shared
 
     def start(self, **_: Any) -> None:
-        """Loads the model, then says that a worker is there."""
+        """Loads the model, then says that a worker is there. SIGTERM ends the process meanwhile."""
+        self._shared.idle.value = 0
+        if self._shared.stopping.value:
+            return  # in place of a process that was ended while it loaded
         try:
             self._handler = self._make_handler()
             self._refused = self._refuses()
         except Exception:
             log.exception("the worker cannot start")
-            self._broken.value = 1
+            self._shared.broken.value = 1
             os.kill(os.getppid(), signal.SIGTERM)
             raise
         options = self._options
@@ -129,16 +144,20 @@ class Child:
         self._nudges = Nudges(options.redis_url)
         self._nudges.start()  # until the process ends, as the ticker
         Ticker("register", self._register, REGISTER_S).start()
+        self._shared.idle.value = 1
 
     def ring(self, job_id: str) -> None:
         """The task: runs the fairest job, which need not be `job_id`, and others beside it if they join."""
         drain = Drain(self._options.drain_s)
         # From the parent, or from whoever stops a whole group of processes. Without a job SIGTERM ends the process.
         before = signal.signal(signal.SIGTERM, lambda *_: drain.request())
+        self._shared.idle.value = 0
         try:
-            if self._run(drain) and not drain.requested:
+            # Else a bell that was on its way would start a job which hears of no end but its worker's.
+            if not self._shared.stopping.value and self._run(drain) and not drain.requested:
                 self._ring_on()
         finally:
+            self._shared.idle.value = 1
             signal.signal(signal.SIGTERM, before)
 
     def _run(self, drain: Drain) -> bool:

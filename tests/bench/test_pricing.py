@@ -25,4 +25,18 @@ def test_a_few_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     measures = {measure["name"]: measure for measure in json.loads(path.read_text())["measures"]}
     assert set(pricing.AT_MOST) <= set(measures)
     assert len(measures["relative error: corrected"]["samples"]) == 5
+    (own_spread,) = measures["machine's own spread"]["samples"]  # of the one job in ten that runs twice
+    assert own_spread > 0
     assert measures["capped jobs beyond their cap"]["samples"] == [0.0]
+
+
+def test_a_machine_whose_own_runs_differ_is_held_to_what_a_noisy_one_is() -> None:
+    def limit(*own_spread: float) -> float | None:
+        results = pricing.Results(own_spread=list(own_spread), planning_ms={"a": [1.0]})
+        for errors, beyond in zip(results.errors.values(), results.beyond.values(), strict=True):
+            errors.append(0.1)
+            beyond.append(False)
+        return {measure.name: measure.at_most for measure in results.measures(1.0)}["relative error: corrected"]
+
+    assert limit() == limit(0.01, 0.02, 0.5) == 0.08
+    assert limit(0.01, 0.12, 0.5) == 0.15

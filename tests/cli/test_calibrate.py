@@ -23,7 +23,7 @@ def test_quotes_are_no_guesses_from_then_on(
     assert run(["quote", "a red circle", "--json", "--max-cost", "1"]) == 0
     quote = json.loads(capfd.readouterr().out)
     assert quote["calibrated"] is True
-    assert quote["compute_seconds_bound"] < 3 * quote["compute_seconds"]
+    assert quote["compute_seconds_bound"] <= 3 * quote["compute_seconds"] + 1e-3  # both are told to four decimals
 
 
 def test_what_may_be_traded_for_is_measured_too(

@@ -18,6 +18,7 @@ from videosvc.engine.budget import Budget, ComputeCapExceeded
 from videosvc.engine.events import Event
 from videosvc.engine.generate import Engine
 from videosvc.errors import GenerationError
+from videosvc.families.checksums import write_sums
 
 PROMPT = "a red circle moves left"
 QUICK = ["--preset", "draft", "--seconds", "1", "--seed", "7"]
@@ -129,6 +130,8 @@ def test_unknown_words_are_named_on_stderr(clips: Path, capfd: pytest.CaptureFix
         ([PROMPT, "-o", "a.gif"], "-o"),
         ([PROMPT, "-o", "a.mp4", "--model", "sora"], "--model"),
         ([PROMPT, "-o", "a.mp4", "--preset", "ultra"], "--preset"),
+        ([PROMPT, "-o", "a.mp4", "--preset", ""], "--preset: '' is unknown"),
+        ([PROMPT, "-o", "a.mp4", "--model", ""], "--model: '' is unknown"),
         ([PROMPT, "-o", "a.mp4", "--size", "65x64"], "--size"),
         ([PROMPT, "-o", "a.mp4", "--size", "big"], "--size"),
         ([PROMPT, "-o", "a.mp4", "--seconds", "0"], "--seconds"),
@@ -177,6 +180,19 @@ def test_a_missing_checkpoint_file_is_one_line(
     (tiny_copy / "vae" / "diffusion_pytorch_model.safetensors").unlink()
     assert run(["generate", PROMPT, "-o", str(clips / "a.mp4"), *QUICK]) == 2
     _expect_one_line(capfd, "error: ", "vae/diffusion_pytorch_model.safetensors is missing")
+
+
+def test_weights_that_are_not_as_they_were_shipped_are_one_line(
+    clips: Path, tiny_copy: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    write_sums(tiny_copy)
+    weights = tiny_copy / "transformer" / "diffusion_pytorch_model.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 1
+    weights.write_bytes(data)
+    assert run(["generate", PROMPT, "-o", str(clips / "a.mp4"), *QUICK]) == 2
+    _expect_one_line(capfd, "error: ", f"transformer/{weights.name} is damaged: its SHA-256 is not that of SHA256SUMS")
+    assert list(clips.iterdir()) == []
 
 
 def test_a_gpu_that_is_not_there_is_one_line(
@@ -272,11 +288,14 @@ def test_a_bug_shows_its_traceback(
     assert "Traceback" in capfd.readouterr().err
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_while_it_runs_leaves_no_file(clips: Path, number: signal.Signals, code: int) -> None:
-    command = [sys.executable, "-c", "from videosvc.cli.main import main; main()", "generate", PROMPT]
-    options = ["-o", str(clips / "a.mp4"), "--preset", "reference", "--seconds", "8", "--size", "128x128"]
-    with subprocess.Popen([*command, *options], stderr=subprocess.PIPE, text=True) as process:
+LONG = ["--preset", "reference", "--seconds", "8", "--size", "128x128"]
+
+
+def signalled(clips: Path, number: signal.Signals, options: list[str], *before: str) -> tuple[int, str]:
+    """Exit code and stderr of a `generate` that got a signal in the midst; `before`: what it is started by."""
+    program = [*before, sys.executable, "-c", "from videosvc.cli.entry import main; main()"]
+    command = [*program, "generate", PROMPT, "-o", str(clips / "a.mp4"), *options]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
         try:
             deadline = time.monotonic() + 300
             while not list(clips.iterdir()):  # the temporary file shows that the loop has begun
@@ -286,9 +305,21 @@ def test_a_signal_while_it_runs_leaves_no_file(clips: Path, number: signal.Signa
             _, err = process.communicate(timeout=300)
         finally:
             process.kill()
-    assert process.returncode == code
+    return process.returncode, err
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_a_signal_while_it_runs_leaves_no_file(clips: Path, number: signal.Signals, code: int) -> None:
+    returned, err = signalled(clips, number, LONG)
+    assert returned == code
     assert "Traceback" not in err and len(err.splitlines()) <= 1
     assert list(clips.iterdir()) == []
+
+
+def test_goes_on_under_nohup(clips: Path) -> None:
+    code, err = signalled(clips, signal.SIGHUP, QUICK, "nohup")
+    assert (code, err.replace("nohup: ignoring input\n", "")) == (0, "")
+    assert list(clips.iterdir()) == [clips / "a.mp4"]
 
 
 def _expect_one_line(capfd: pytest.CaptureFixture[str], *parts: str) -> None:

@@ -16,6 +16,22 @@ def test_importing_the_command_line_is_light() -> None:
     assert len(modules) < 800  # 540 in 2026; torch alone brings 1400
 
 
+def test_ctrl_c_while_it_imports_is_one_line() -> None:
+    script = (
+        "import sys\n"
+        "class CtrlC:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name == 'videosvc.cli.main':\n"
+        "            raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, CtrlC())\n"
+        "from videosvc.cli.entry import main\n"
+        "main()"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (130, "")
+    assert done.stderr == "interrupted: nothing was written\n"
+
+
 def test_bad_input_is_refused_before_torch_is_loaded() -> None:
     script = (
         "import sys; from videosvc.cli.main import run;"

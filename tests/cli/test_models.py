@@ -9,10 +9,12 @@ from videosvc.cli.main import run
 from videosvc.families.checksums import write_sums
 
 
-def test_list(capsys: pytest.CaptureFixture[str]) -> None:
+def test_list(tiny_configs: Path, tiny_checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A line a model, whole, though a path may be long: a pipe has no width."""
     assert run(["models", "list"]) == 0
-    out = capsys.readouterr().out
-    assert "toyworld" in out and "anyflow_far" in out
+    _, *rows = capsys.readouterr().out.splitlines()
+    assert [row.split()[:2] for row in rows] == [["toyworld", "anyflow_far"]]
+    assert rows[0].rstrip().endswith(str(tiny_checkpoint))
 
 
 @pytest.mark.usefixtures("tiny_configs")
@@ -54,7 +56,8 @@ def test_check_by_path_tells_the_family(tiny_checkpoint: Path, capsys: pytest.Ca
 
 def test_check_of_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["models", "check", "none/such"]) == 2
-    assert "'none/such' is unknown" in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert err == "error: PATH_OR_NAME: 'none/such' is unknown; there are toyworld, and no such folder\n"
 
 
 @pytest.mark.parametrize("component", ["transformer", "vae", "text_encoder"])
@@ -70,6 +73,7 @@ def test_check_finds_a_truncated_file(component: str, tiny_copy: Path, capsys: p
     [
         "model_index.json",
         "transformer/config.json",
+        "text_encoder/config.json",
         "tokenizer/tokenizer.json",
         "scheduler/scheduler_config.json",
     ],
@@ -78,6 +82,14 @@ def test_check_finds_a_missing_file(missing: str, tiny_copy: Path, capsys: pytes
     (tiny_copy / missing).unlink()
     assert run(["models", "check", str(tiny_copy)]) == 2
     assert f"{missing} is missing" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("shift", ["three", 0, -1.0])
+def test_check_reads_the_shift(shift: object, tiny_copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tiny_copy / "scheduler" / "scheduler_config.json").write_text(json.dumps({"shift": shift}))
+    assert run(["models", "check", str(tiny_copy)]) == 2
+    says = f"scheduler/scheduler_config.json: shift = {shift!r} must be a number above 0"
+    assert says in capsys.readouterr().err
 
 
 def test_check_opens_the_tokenizer(tiny_copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -93,6 +105,9 @@ def test_check_compares_checksums(tiny_copy: Path, capsys: pytest.CaptureFixture
     weights.write_bytes(weights.read_bytes()[:-4000] + b"\xff" * 4000)
     assert run(["models", "check", str(tiny_copy)]) == 2
     assert f"transformer/{weights.name} is damaged: its SHA-256" in capsys.readouterr().err
+    (tiny_copy / "SHA256SUMS").write_bytes(b"\xff\0 is no sum\n")
+    assert run(["models", "check", str(tiny_copy)]) == 2
+    assert "SHA256SUMS: line 1 is not one of `sha256sum`" in capsys.readouterr().err
 
 
 def test_check_refuses_a_transformer_of_no_family(tiny_copy: Path, capsys: pytest.CaptureFixture[str]) -> None:

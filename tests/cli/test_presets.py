@@ -17,6 +17,20 @@ def test_list_names_every_preset(capsys: pytest.CaptureFixture[str]) -> None:
     assert all(name in out for name in ("draft", "balanced", "quality", "reference"))
 
 
+def test_a_list_that_nobody_looks_at_has_a_line_a_preset(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    long = "made [bold] by " + " ".join(["tune"] * 30)
+    (tmp_path / "presets").mkdir()
+    text = preset_text("draft")
+    (line,) = [line for line in text.splitlines() if line.startswith("description")]
+    (tmp_path / "presets" / "draft.toml").write_text(text.replace(line, f'description = "{long}"'))
+    monkeypatch.setenv("VIDEOSVC_CONFIG_DIR", str(tmp_path))
+    assert run(["presets", "list"]) == 0
+    heading, row = capsys.readouterr().out.splitlines()
+    assert heading.startswith("name") and row.startswith("draft") and row.rstrip().endswith(long)
+
+
 def test_show_prints_the_file(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["presets", "show", "draft"]) == 0
     assert capsys.readouterr().out == DRAFT.read_text()
@@ -24,7 +38,7 @@ def test_show_prints_the_file(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_show_of_an_unknown_name(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["presets", "show", "ultra"]) == 2
-    assert "'ultra' is unknown; there are balanced" in capsys.readouterr().err
+    assert capsys.readouterr().err.startswith("error: NAME: 'ultra' is unknown; there are balanced")
 
 
 def test_check_accepts_a_good_file(capsys: pytest.CaptureFixture[str]) -> None:

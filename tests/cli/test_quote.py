@@ -1,12 +1,19 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from videosvc.cli.main import run
+from videosvc.cli.quote import summary
+from videosvc.config.request import Request
+from videosvc.config.settings import config_dir, load_settings
+from videosvc.pricing.planner import Planner
+from videosvc.pricing.quote import Alternative
 
 pytestmark = pytest.mark.usefixtures("tiny_configs")
 
@@ -29,6 +36,18 @@ def test_for_people_it_tells_price_plan_trades_and_that_it_is_a_guess(capfd: pyt
     out, _ = capfd.readouterr()
     for part in ("USD at most", "a second of the clip", "traded: size 128x128 -> ", "`videosvc calibrate`", "\nor 0."):
         assert part in out
+
+
+def test_an_offer_with_other_levers_names_them() -> None:
+    quote = Planner(config_dir(), load_settings(config_dir()), "cpu").quote(Request(PROMPT))
+    other = Alternative("64x64", 1, 8, Decimal("0.00001"), 0.1, 0.7, weights="int8", frame_cache="int4")
+    told = summary(replace(quote, alternatives=(other,))).splitlines()[-1]
+    assert told == "or 0.00001 USD: 64x64, 8 fps, 1 step, int8 weights, int4 frame cache"
+
+
+def test_a_cap_too_small_to_write_out_is_one_short_line(capfd: pytest.CaptureFixture[str]) -> None:
+    assert run(["quote", PROMPT, "--max-cost", "1e-999999999999"]) == 2
+    assert len(capfd.readouterr().err) < 150
 
 
 def test_refusals_have_their_exit_codes(capfd: pytest.CaptureFixture[str]) -> None:

@@ -106,5 +106,5 @@ def test_paths_of_models_are_meant_from_the_folder_that_is_edited(live: LiveConf
 def test_broken_at_the_start_is_refused(source: Path, tmp_path: Path) -> None:
     edit(source / "presets" / "draft.toml", "steps = 2", "stepps = 2")
     (tmp_path / "live").mkdir()
-    with pytest.raises(ConfigError, match="steps: is missing"):
+    with pytest.raises(ConfigError, match=r"quality\.stepps: unknown key"):
         LiveConfig(source, tmp_path / "live")

@@ -17,6 +17,26 @@ def test_environment_beats_file_beats_default(tmp_path: Path, monkeypatch: pytes
     assert load_settings(tmp_path).model == "m"
 
 
+def test_an_empty_variable_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "service.toml").write_text('preset = "draft"\n')
+    for name in ("PRESET", "DATA_DIR", "REDIS_URL"):
+        monkeypatch.setenv(f"VIDEOSVC_{name}", "")
+    settings = load_settings(tmp_path)
+    assert (settings.preset, settings.redis_url) == ("draft", None)
+    assert settings.data_dir == Path("~/.local/share/videosvc").expanduser()
+
+
+def test_a_user_without_a_home_is_told_what_to_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_such_user(number: int) -> None:
+        raise KeyError(number)
+
+    monkeypatch.delenv("HOME")
+    monkeypatch.delenv("VIDEOSVC_DATA_DIR")
+    monkeypatch.setattr("pwd.getpwuid", no_such_user)
+    with pytest.raises(ConfigError, match=r"there is no home folder; set VIDEOSVC_DATA_DIR$"):
+        load_settings(tmp_path)
+
+
 def test_a_wrong_variable_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VIDEOSVC_DEVICE", "abacus")
     with pytest.raises(ConfigError, match=r"^VIDEOSVC_DEVICE: .*'abacus'"):

@@ -26,6 +26,7 @@ class Outer(Section):
         ("[inner]\ncount = 1\ncuont = 2", "inner.cuont: unknown key; allowed here: count"),
         ("[inner]\ncount = 1\n[[many]]\ncount = 1\nx = 2", "many.0.x: unknown key; allowed here: count"),
         ("[iner]\ncount = 1\n[inner]\ncount = 1", "iner: unknown key; allowed here: inner, many"),
+        ("[inner]\ncuont = 1", "inner.cuont: unknown key; allowed here: count"),
     ],
 )
 def test_a_mistake_names_file_and_key(tmp_path: Path, text: str, says: str) -> None:

@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from tiny_model import make_tiny_checkpoint
+from videosvc.bench.memory import peak_bytes
 from videosvc.engine.checkpoint import Checkpoint
 from videosvc.engine.events import ChunkDone, Done, Event, StepDone, TextEncoded
 from videosvc.engine.generate import Engine
@@ -120,6 +121,22 @@ def test_runs_in_bfloat16(folder: Path, plan: Plan, tmp_path: Path) -> None:
     family = AnyFlowFAR("tiny", folder, 1, torch.device("cpu"), torch.bfloat16)
     run(family, replace(plan, guidance_scale=2.0), tmp_path / "clip.mp4")
     assert len(read_frames(tmp_path / "clip.mp4", plan)) == plan.frames
+
+
+def test_memory_does_not_grow_with_length(family: AnyFlowFAR, plan: Plan, tmp_path: Path) -> None:
+    def peak(seconds: float, decode: str = "stream") -> int:
+        some = replace(plan, seconds=seconds, steps=1, decode=decode)
+
+        def work() -> None:
+            for _ in Engine(family).run(some, tmp_path / "clip.mp4"):
+                pass
+
+        return peak_bytes(work, family.device)
+
+    peak(1.0)  # from here on the prompt is remembered
+    short = peak(2.0)
+    assert peak(8.0) <= 1.05 * short
+    assert peak(8.0, "full") > 2 * short, "which would show"
 
 
 def test_seed_makes_the_clip(family: AnyFlowFAR, plan: Plan, tmp_path: Path) -> None:

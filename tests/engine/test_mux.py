@@ -70,6 +70,19 @@ def test_a_dead_ffmpeg_is_reported(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("program", ["/none/ffmpeg", "/dev/null"])
+def test_an_ffmpeg_that_does_not_start_is_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: str
+) -> None:
+    monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", program)
+    with (
+        pytest.raises(GenerationError, match=r"ffmpeg does not run \(.*\); `videosvc doctor` says what to do"),
+        Mp4Writer(tmp_path / "clip.mp4", 64, 48, fps=8),
+    ):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_refuses_frames_of_another_size(tmp_path: Path) -> None:
     with (
         pytest.raises(ValueError, match="frames"),

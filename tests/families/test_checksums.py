@@ -46,6 +46,17 @@ def test_what_was_changed_or_lost_is_named(folder: Path) -> None:
         check_sums("tiny", folder)
 
 
+@pytest.mark.parametrize("mode", [[], ["--binary"]])
+def test_reads_what_sha256sum_writes(folder: Path, mode: list[str]) -> None:
+    command = ["sha256sum", *mode, "model_index.json", WEIGHTS]
+    written = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True).stdout
+    (folder / SUMS).write_text(written)
+    check_sums("tiny", folder)
+    (folder / SUMS).write_text(written + "and this\n")
+    with pytest.raises(ModelError, match="SHA256SUMS: line 3 is not one of `sha256sum`"):
+        check_sums("tiny", folder)
+
+
 def test_a_folder_without_sums_is_let_pass(folder: Path) -> None:
     (folder / SUMS).unlink()
     (folder / WEIGHTS).unlink()

@@ -44,6 +44,14 @@ def see_no_chunk_in_full(path: Path) -> None:
     path.write_text(json.dumps({**json.loads(path.read_text()), "full_chunk_limit": 1}))
 
 
+def say_fewer_layers(path: Path) -> None:
+    path.write_text(json.dumps({**json.loads(path.read_text()), "num_layers": 1}))
+
+
+def shift_of_nothing(path: Path) -> None:
+    path.write_text(json.dumps({"shift": 0}))
+
+
 def other_class(path: Path) -> None:
     path.write_text(json.dumps({"_class_name": "AutoencoderKLMochi"}))
 
@@ -56,12 +64,15 @@ def other_class(path: Path) -> None:
         (f"vae/{WEIGHTS}", scramble, f"vae/{WEIGHTS} is truncated or damaged"),
         ("text_encoder/model.safetensors", Path.unlink, "text_encoder/model.safetensors is missing"),
         (f"transformer/{WEIGHTS}", drop_a_tensor, "transformer: weights lack proj_out.bias"),
+        ("transformer/config.json", say_fewer_layers, "transformer: its configuration has no room for blocks.1."),
+        ("text_encoder/config.json", Path.unlink, "text_encoder/config.json is missing"),
         ("transformer/config.json", scramble, "transformer/config.json cannot be read"),
         ("transformer/config.json", see_no_chunk_in_full, "full_chunk_limit is 1, and only 2 or more is served"),
         ("vae/config.json", other_class, "vae/config.json: _class_name 'AutoencoderKLMochi' is not one of"),
         ("tokenizer/tokenizer.json", Path.unlink, "tokenizer cannot be loaded"),
         ("model_index.json", Path.unlink, "model_index.json is missing"),
         ("scheduler/scheduler_config.json", scramble, "scheduler/scheduler_config.json cannot be read"),
+        ("scheduler/scheduler_config.json", shift_of_nothing, "shift = 0 must be a number above 0"),
     ],
 )
 def test_says_which_file(

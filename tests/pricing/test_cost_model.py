@@ -90,7 +90,8 @@ def test_a_landed_job_teaches_as_well_as_a_whole_one(
 ) -> None:
     costs = model.compute_cap(plan, entry, 9.0).costs
     landed_s = costs.text_s + costs.chunks[0].total_s(3) + costs.chunks[1].total_s(1) + costs.finish_s
-    model.observe(plan, entry, _receipt(1.5 * landed_s, (3, 1)))
+    for _ in range(2):
+        model.observe(plan, entry, _receipt(1.5 * landed_s, (3, 1)))
     assert model.fit(entry, plan).slowness == pytest.approx(1.5)
 
 
@@ -98,7 +99,8 @@ def test_a_stopped_job_teaches_too(model: CostModel, entry: ModelEntry, plan: Pl
     before_s = model.estimate(plan, entry).compute_s
     model.observe_stopped(plan, entry, None)
     assert model.estimate(plan, entry).compute_s == before_s
-    model.observe_stopped(plan, entry, 3.0)
+    for _ in range(2):
+        model.observe_stopped(plan, entry, 3.0)
     assert model.estimate(plan, entry).compute_s == pytest.approx(3 * before_s)
     assert model.compute_cap(plan, entry, 9.0).costs.slowness == 3.0  # what the next one is measured against
 
@@ -108,6 +110,37 @@ def test_a_resumed_job_teaches_nothing(
 ) -> None:
     model.observe(plan, entry, _receipt(99.0, (4, 4), resumed=True))
     assert model.fit(entry, plan).slowness == 1.0
+
+
+@pytest.mark.parametrize("calm", range(4))
+def test_one_job_that_stalled_spoils_neither_price_nor_bound(
+    model: CostModel, entry: ModelEntry, plan: Plan, calibrated: Calibration, calibration_file: Path, calm: int
+) -> None:
+    """Whether it is the first after the calibration or comes later; and the next calm one changes nothing of that."""
+    calibrated.model_copy(update={"residuals": 6 * calibrated.residuals}).save(calibration_file)
+    before = model.estimate(plan, entry)
+    for times in (*calm * (1.0,), 40.0, 1.0):
+        model.observe(plan, entry, _receipt(times * before.compute_s, (4, 4)))
+        after = model.estimate(plan, entry)
+        assert after.compute_s == pytest.approx(before.compute_s)
+        assert after.bound_s <= 1.01 * before.bound_s
+
+
+def test_what_jobs_taught_a_guess_or_an_earlier_fit_is_not_held_against_a_new_one(
+    model: CostModel, entry: ModelEntry, plan: Plan, calibration_file: Path, request: pytest.FixtureRequest
+) -> None:
+    guessed = model.estimate(plan, entry)
+    for _ in range(5):
+        model.observe(plan, entry, _receipt(0.1 * guessed.compute_s, (4, 4)))
+    assert model.estimate(plan, entry).compute_s == pytest.approx(0.1 * guessed.compute_s)
+    calibrated: Calibration = request.getfixturevalue("calibrated")
+    assert model.fit(entry, plan).slowness == 1.0, "the fit says what a job takes, and no job was held against it yet"
+    fitted = model.estimate(plan, entry)
+    for _ in range(5):
+        model.observe(plan, entry, _receipt(2 * fitted.compute_s, (4, 4)))
+    assert model.fit(entry, plan).slowness == pytest.approx(2.0)
+    calibrated.model_copy(update={"measured_at": calibrated.measured_at + 1.0}).save(calibration_file)
+    assert model.estimate(plan, entry) == fitted
 
 
 def test_the_cap_of_a_run_has_the_costs_of_its_plan(

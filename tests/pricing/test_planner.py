@@ -81,6 +81,9 @@ def test_a_presets_own_limit_counts_once_costs_are_known(
     file.write_text(file.read_text().replace("max_cost_usd = 0.2", "max_cost_usd = 0.00001"))
     guessed = make_planner(folder).quote(QUALITY)
     assert not guessed.calibrated and guessed.traded == () and guessed.max_compute_s is None
+    assert guessed.price_usd == Decimal("0.00001"), (
+        "a guess refuses nobody, and nobody is charged more than the preset says"
+    )
     request.getfixturevalue("calibrated")
     known = make_planner(folder).quote(QUALITY)
     assert known.calibrated and known.traded != () and known.price_usd <= Decimal("0.00001")

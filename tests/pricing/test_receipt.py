@@ -97,10 +97,15 @@ def test_what_sharing_forwards_saved_is_a_lever(quote: Quote) -> None:
     assert levers[-1] == {"name": "batch", "saved_compute_seconds": 0.25}
 
 
+@pytest.mark.parametrize("steps", [(4, 4), (4, 2), (1, 1)])
+@pytest.mark.parametrize("step_cache", ["none", "sea"])
 @pytest.mark.parametrize(("share", "batch_saved_s"), [(1.0, 0.0), (0.8, 0.0), (3.0, 0.0), (0.6, 0.2)])
-def test_savings_lead_from_the_reference_to_what_was_taken(quote: Quote, share: float, batch_saved_s: float) -> None:
+def test_savings_lead_from_the_reference_to_what_was_taken(
+    quote: Quote, share: float, batch_saved_s: float, step_cache: str, steps: tuple[int, ...]
+) -> None:
     """However fast the device was: on a slow one they would else not go with the seconds beside them."""
-    compute = replace(_receipt(quote, share), shared_s={2: 0.5} if batch_saved_s else {})
+    quote = replace(quote, plan=replace(quote.plan, step_cache=step_cache))
+    compute = replace(_receipt(quote, share, steps), shared_s={2: 0.5} if batch_saved_s else {})
     receipt = full_receipt(compute, quote, batch_saved_s=batch_saved_s)
     saved_s = sum(lever["saved_compute_seconds"] for lever in receipt["levers"])
     assert receipt["levers"] != []
@@ -145,9 +150,10 @@ def test_a_landing_is_one_more_trade_of_the_plan(quote: Quote) -> None:
     assert plan["steps"] == 2
     (landed,) = plan["traded"]
     assert (landed["what"], landed["from"], landed["to"]) == ("steps", 4, 2)
-    assert landed["saves_usd"] == pytest.approx(float(quote.price_usd - charge(compute.compute_seconds, quote)))
+    saved_s = 2 / 7 * compute.compute_seconds  # two steps, of seven forwards
+    assert landed["saves_usd"] == pytest.approx(float(quote.rate.price(saved_s)), abs=1e-9)
     levers = full_receipt(compute, quote)["levers"]
-    assert levers[-1] == {"name": "landing", "saved_compute_seconds": pytest.approx(0.4 * quote.compute_s, abs=1e-3)}
+    assert levers[-1] == {"name": "landing", "saved_compute_seconds": pytest.approx(saved_s, abs=1e-4)}
 
 
 def test_a_run_as_planned_has_its_plan(quote: Quote) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
@@ -71,6 +72,29 @@ def test_auto_takes_the_model_that_reaches_the_quality(planner: Planner) -> None
 def test_a_low_quality_comes_from_the_cheaper_model(planner: Planner) -> None:
     quote = planner.quote(REQUEST, goal=Goal(min_quality=0.55))
     assert quote.plan.model == "small" and quote.plan.steps < 8 and quote.quality >= 0.55
+
+
+def test_under_a_cap_auto_is_the_best_and_more_money_is_never_worse(planner: Planner) -> None:
+    """The cheapest answer under a cap would be the worse model, as soon as the better one finds a use for the money."""
+    whole = planner.quote(replace(REQUEST, model="toyworld")).price_usd
+    qualities: list[float] = []
+    models = set()
+    for percent in range(3, 110):
+        cap = Cap(max_cost_usd=whole * percent / 100)
+        try:
+            quote = planner.quote(REQUEST, cap)
+        except CapTooLow:
+            assert not qualities
+            continue
+        assert cap.max_cost_usd is not None and quote.price_usd <= cap.max_cost_usd
+        for model in WORTH:
+            with suppress(CapTooLow):
+                assert planner.quote(replace(REQUEST, model=model), cap).quality <= quote.quality
+        qualities.append(quote.quality)
+        models.add(quote.plan.model)
+    assert qualities == sorted(qualities) and models == {"small", "toyworld"}
+    kept = planner.quote(REQUEST, Cap(max_cost_usd=10 * whole, on_cap="reject"))
+    assert kept.plan.model == "small", "with nothing to trade the cheapest does it"
 
 
 def test_auto_looks_at_who_is_free_in_time(planner: Planner) -> None:

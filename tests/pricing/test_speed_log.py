@@ -5,8 +5,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from videosvc.pricing.speed_log import KEPT, RECENT_S, Entry, SpeedLog, append_speed, load_speed_log
+from videosvc.pricing.cost_model import GUESSED_SPREAD
+from videosvc.pricing.speed_log import ALONE, KEPT, RECENT_S, Entry, SpeedLog, append_speed, load_speed_log
 
 CALM = (0.97, 1.0, 1.03)
 
@@ -34,6 +37,30 @@ def test_long_after_the_last_job_it_is_as_it_usually_is() -> None:
     log = _log(*[1.0] * 20, *[2.0] * 5)
     assert log.slowness(25.0) == 2.0
     assert log.slowness(25.0 + 2 * RECENT_S) == 1.0
+
+
+@given(
+    calm=st.lists(st.floats(0.9, 1.1), max_size=40), stall=st.floats(0.01, 100), at=st.integers(0, 40),
+    gap_s=st.sampled_from([1.0, RECENT_S / 2, 2 * RECENT_S]), idle_s=st.sampled_from([0.0, 2 * RECENT_S]),
+)  # fmt: skip
+def test_no_receipt_moves_scale_or_bound_alone(
+    calm: list[float], stall: float, at: int, gap_s: float, idle_s: float
+) -> None:
+    """Wherever it comes, however few there are and however seldom jobs come."""
+    place = min(at, len(calm))
+    log = _log(*calm[:place], stall, *calm[place:], gap_s=gap_s)
+    assert 0.9 <= log.slowness(gap_s * len(calm) + idle_s) <= 1.1
+    assert log.spread(8 * CALM) <= ALONE * 1.1 / 0.9 + 1e-9  # less than that is taken for the machine's noise
+
+
+@given(ratios=st.lists(st.floats(0.01, 100), max_size=KEPT))
+def test_what_was_measured_is_never_bounded_more_widely_than_a_guess(ratios: list[float]) -> None:
+    assert 1.05 <= _log(*ratios).spread(CALM) <= GUESSED_SPREAD
+
+
+def test_a_guess_is_given_up_for_the_first_receipt() -> None:
+    assert _log().slowness(0.0, guessed=True) == 1.0
+    assert _log(0.2).slowness(1.0, guessed=True) == _log(0.2).slowness(9 * RECENT_S, guessed=True) == 0.2
 
 
 @pytest.mark.parametrize("seed", range(3))

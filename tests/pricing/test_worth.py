@@ -172,8 +172,55 @@ def test_no_allowed_plan_is_better_than_the_chosen_one(
     assert quote.plan in [plan for _, _, plan in fitting]
     for quality, price, _ in fitting:
         assert quality <= quote.quality
-        if quote.plan != whole.plan and quality == quote.quality:
-            assert price >= quote.price_usd - Decimal("1e-9")
+        assert quality < quote.quality or price >= quote.price_usd - Decimal("1e-9")
+
+
+@SHARED
+@given(share=st.floats(0.1, 1.2), seconds=st.sampled_from([0.5, 2.0]))
+@pytest.mark.parametrize("worth", ["configs", "measured", "hardly_learnt", "coded"])
+def test_no_plan_at_all_is_cheaper_and_as_good_as_an_alternative(
+    calibrated: Calibration,
+    make_planner: Callable[..., Planner],
+    request: pytest.FixtureRequest,
+    entry: ModelEntry,
+    worth: str,
+    share: float,
+    seconds: float,
+) -> None:
+    """Of the whole ladder, priced one by one: what lies above the request and what has other levers included."""
+    folder = request.getfixturevalue(worth)
+    planner = make_planner(folder)
+    asked = Request("a red balloon", preset="quality", size="96x96", seconds=seconds, seed=1)
+    whole = planner.quote(asked)
+    quote = _try(planner, asked, _cap("usd", share, whole)) or whole
+    others = [replace(whole.plan, weights=weights, frame_cache=cache) for weights, cache in CODED]
+    levers = [levers_of(other) for other in others] if worth == "coded" else []
+    ladder = candidates(whole.plan, entry, load_preset(folder, "quality").cap.trade, levers)
+    expected, _ = qualities(ladder, load_quality(folder, entry.name))
+    offers = [
+        (usd_up(whole.rate.price(planner.cost_model.estimate(candidate.plan, entry).bound_s)), quality)
+        for candidate, quality in zip(ladder, expected, strict=True)
+    ]
+    assert quote.alternatives
+    for alternative in quote.alternatives:
+        beaten = [
+            offer
+            for offer in offers
+            if offer[0] < alternative.price_usd - Decimal("1e-9") and offer[1] >= alternative.quality
+        ]
+        assert beaten == [], alternative
+
+
+def test_more_steps_that_measured_no_better_are_not_bought_under_a_cap(
+    measured: Path, make_planner: Callable[..., Planner], calibrated: Calibration
+) -> None:
+    planner = make_planner(measured)
+    whole = planner.quote(QUALITY)
+    quote = planner.quote(QUALITY, Cap(max_cost_usd=10 * whole.price_usd))
+    assert (whole.plan.steps, quote.plan.steps, quote.plan.size) == (8, 4, whole.plan.size)
+    assert quote.quality == whole.quality and quote.price_usd < whole.price_usd
+    kept = planner.quote(QUALITY, Cap(max_cost_usd=10 * whole.price_usd, on_cap="reject"))
+    assert kept.plan == whole.plan, "who wants just that says so"
 
 
 def test_a_tuned_model_trades_by_what_was_measured(

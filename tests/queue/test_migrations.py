@@ -11,6 +11,7 @@ from alembic.migration import MigrationContext
 from sqlalchemy import create_engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
+from videosvc_queue.errors import LaterTables
 from videosvc_queue.store import Store
 from videosvc_queue.tables import metadata
 
@@ -72,6 +73,17 @@ def test_ping_refuses_a_database_without_tables(empty_database_url: str) -> None
             store.ping()
         store.migrate()
         store.ping()
+
+
+def test_tables_of_a_later_version_are_left_alone(store: Store, database_url: str) -> None:
+    engine = create_engine(database_url)
+    with engine.begin() as sql:
+        sql.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(LaterTables, match=r"of a later version \(9999\)"):
+        store.migrate()
+    with engine.begin() as sql:
+        assert sql.scalar(text("SELECT version_num FROM alembic_version")) == "9999"
+    engine.dispose()
 
 
 def test_only_sqlite_and_postgresql() -> None:

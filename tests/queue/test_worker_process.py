@@ -47,6 +47,15 @@ class Service:
     def start_worker(self, drain_s: float = 10, *more: str) -> subprocess.Popen[bytes]:
         """Returns once it waits for jobs."""
         name = f"worker{len(self.workers)}"
+        worker = self.begin_worker(drain_s, *more)
+        eventually(lambda: worker.poll() is not None or "ready." in self.log(name), timeout_s=60)
+        eventually(
+            lambda: worker.poll() is not None or name in {alive.name for alive in self.store.live_workers()}, 60
+        )
+        return worker
+
+    def begin_worker(self, drain_s: float, *more: str) -> subprocess.Popen[bytes]:
+        name = f"worker{len(self.workers)}"
         with (self.folder / f"{name}.log").open("wb") as log:
             arguments = [self.database_url, self.redis.url, name, str(drain_s), "toy", *more]
             worker = subprocess.Popen(
@@ -54,10 +63,6 @@ class Service:
                 stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
             )  # fmt: skip
         self.workers.append(worker)
-        eventually(lambda: worker.poll() is not None or "ready." in self.log(name), timeout_s=60)
-        eventually(
-            lambda: worker.poll() is not None or name in {alive.name for alive in self.store.live_workers()}, 60
-        )
         return worker
 
     def log(self, name: str = "worker0") -> str:
@@ -262,6 +267,25 @@ def test_sigterm_lets_a_short_job_end(service: Service) -> None:
     service.open("gate")
     assert service.until(job_id, Status.COMPLETED).attempts == 1
     assert worker.wait(60) == 0
+
+
+@pytest.mark.parametrize("to", ["worker", "group"])
+def test_sigterm_ends_a_worker_that_still_loads_its_model(service: Service, to: str) -> None:
+    worker = service.begin_worker(600, "large")
+    eventually(lambda: "loading" in service.log(), timeout_s=60)
+    if to == "worker":
+        worker.terminate()
+    else:
+        os.killpg(worker.pid, signal.SIGTERM)
+    assert worker.wait(60) == 0  # it does not wait for a model that nobody will use
+
+
+def test_sigterm_ends_a_worker_without_a_job(service: Service) -> None:
+    worker = service.start_worker(600)
+    worker.terminate()
+    assert worker.wait(60) == 0
+    assert "exited with" not in service.log()  # its child was not killed
+    assert service.store.live_workers() == []
 
 
 def test_batch_makes_way_for_interactive_and_goes_on(service: Service) -> None:

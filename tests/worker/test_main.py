@@ -73,8 +73,13 @@ def service(queue: Store, redis_url: str) -> Iterator[None]:
 
 @pytest.mark.usefixtures("service")
 def test_a_job_runs_from_submit_to_its_files_and_the_worker_stops_when_told(
-    new_worker: StartWorker, queue: Store, artifacts: ArtifactStore, redis_url: str, quoted: Any, submitted: Any
-) -> None:
+    new_worker: StartWorker, queue: Store, artifacts: ArtifactStore, redis_url: str, checkpoints: Path, quoted: Any,
+    submitted: Any,
+) -> None:  # fmt: skip
+    checkpoints.mkdir(parents=True, exist_ok=True)
+    old = checkpoints / "video_0.safetensors"
+    old.touch()
+    os.utime(old, (0, 0))
     worker = new_worker()
     job = submitted(quoted())
     job = until(queue, job, Status.COMPLETED)
@@ -93,6 +98,7 @@ def test_a_job_runs_from_submit_to_its_files_and_the_worker_stops_when_told(
     eventually(lambda: queue.live_workers()[0].figures == asked, STARTED_S)
     (entry,) = queue.live_workers()
     assert entry.refuses == refused_levers(torch.device("cpu")), "what the API must not sell"
+    eventually(lambda: not old.exists())
     worker.terminate()
     assert worker.wait(60) == 0
     assert queue.live_workers() == []
@@ -100,8 +106,12 @@ def test_a_job_runs_from_submit_to_its_files_and_the_worker_stops_when_told(
 
 @pytest.mark.usefixtures("service")
 def test_a_job_whose_worker_is_killed_ends_as_if_nothing_had_happened(
-    new_worker: StartWorker, folder: Path, queue: Store, checkpoints: Path, quoted: Any, submitted: Any
-) -> None:
+    new_worker: StartWorker, folder: Path, queue: Store, checkpoints: Path, quoted: Any, submitted: Any,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
     reference = folder / "presets" / "reference.toml"
     # Seconds of compute, of which a checkpoint is worth its while, even with a tiny model on a quick machine.
     reference.write_text(reference.read_text().replace("steps = 50", "steps = 200").replace("fps = 8", "fps = 16"))
@@ -111,12 +121,13 @@ def test_a_job_whose_worker_is_killed_ends_as_if_nothing_had_happened(
     checkpoint = checkpoints / f"{killed.id}.safetensors"
     eventually(checkpoint.exists, STARTED_S)
     _kill_group(first)
+    (left,) = temporary.glob("videosvc-work-*")
     new_worker()
     killed, undisturbed = (until(queue, job, Status.COMPLETED) for job in (killed, undisturbed))
     assert killed.attempts > 1 and killed.result["receipt"]["resumed"]  # type: ignore[index]
     etags = [job.result["artifacts"]["video"]["etag"] for job in (killed, undisturbed)]  # type: ignore[index]
     assert etags[0] == etags[1]
-    assert not checkpoint.exists()
+    assert not checkpoint.exists() and not left.exists()
 
 
 @pytest.mark.usefixtures("service")

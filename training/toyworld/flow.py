@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import PreTrainedTokenizerFast, UMT5EncoderModel
 
+from training.toyworld import vocabulary as words
 from training.toyworld.captions import caption
 from training.toyworld.latents import CHUNK, Latents
 from training.toyworld.progress import Stage, learning_rate
@@ -27,11 +28,11 @@ from videosvc.families.far_attention import KeyValue, Memory
 from videosvc.families.far_forward import TIME_SCALE, FarForward
 
 BATCH_TOKENS = 1536  # noisy tokens a step, whatever the clips' size
-SIZE_WEIGHTS = {64: 6, 96: 2, 128: 1}
-SMALL_ONLY = 0.87  # of the budget: where things go is learnt at the smallest size first, then carried over
+SIZE_WEIGHTS = {64: 10, 96: 6, 128: 3}
+SMALL_ONLY = 0.78  # of the budget: where things go is learnt at the smallest size first, then carried over
 OPENING_SHARE = 0.8  # of the batches: a chunk that follows one is the easier half, and twice the work
 # How often a scene is drawn: what a model of 14,000 steps still drew wrong (300 clips; spinning things, 56 %).
-EXTRA = dict.fromkeys(("circle", "square", "star", "heart", "cross", "boat"), 1.6) | {"spins": 4.0, "right": 1.5}
+EXTRA = dict.fromkeys((*words.SPINNERS, "circle", "boat"), 1.6) | {"spins": 4.0, "right": 1.5}
 THING_WEIGHT = 4.0
 CAPTION_DROPOUT = 0.1
 CONTEXT_NOISE = 0.06  # on the chunk before, which at work is generated and not perfect

@@ -71,8 +71,9 @@ def path(thing: Thing, times: Tensor) -> Path:
         case "shrinks":
             scale = 0.5 + 0.95 * torch.exp(-times / 1.2)
         case "spins":
-            # From upright: with a random first angle the model kept the shape of one spinning thing in nine.
-            turn = 2 * math.pi * 0.3 * times
+            # From upright: with a random first angle the model kept the shape of one spinning thing in nine. Slowly: a
+            # latent holds half a second, and at 0.3 turns a second the autoencoder itself lost one shape in five.
+            turn = 2 * math.pi * 0.15 * times
         case "bounces":
             y = y - 0.26 * torch.sin(math.pi * 1.0 * times + thing.phase).abs()
         case "circles":

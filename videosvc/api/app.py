@@ -16,6 +16,7 @@ from videosvc.api.errors import add_error_handlers
 from videosvc.api.metrics import CountRequests
 from videosvc.api.query import known_query
 from videosvc.api.services import Services
+from videosvc.api.stopping import before_stopping
 from videosvc_queue.fanout import Fanout
 
 ROUTERS = (videos.router, content.router, events.router, quotes.router, catalog.router, usage.router)
@@ -31,6 +32,7 @@ def create_app(services: Services, tickers: Sequence[AbstractContextManager[obje
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
             app.state.fanout = await stack.enter_async_context(Fanout(services.redis_url))
+            stack.enter_context(before_stopping(app.state.fanout.stop))
             for ticker in tickers:
                 stack.enter_context(ticker)
             yield

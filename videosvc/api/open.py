@@ -19,12 +19,14 @@ from videosvc.api.services import Services
 from videosvc.api.unsure import Unsure
 from videosvc.api.webhook_body import describe
 from videosvc.artifacts.retention import Sweeper
+from videosvc.artifacts.scratch import tidy_scratch
 from videosvc.artifacts.store import ArtifactStore
 from videosvc.config.reload import live_config
 from videosvc.config.settings import Settings
 from videosvc.errors import UserError
 from videosvc_queue.celery_app import make_celery
 from videosvc_queue.dispatcher import Dispatcher
+from videosvc_queue.errors import LaterTables
 from videosvc_queue.events import EventBus
 from videosvc_queue.reconciler import Reconciler
 from videosvc_queue.store import Store
@@ -41,13 +43,18 @@ TIDY_S = 3600.0
 def open_app(settings: Settings, folder: Path, redis_url: str) -> Iterator[FastAPI]:
     """`folder`: configuration.
 
-    Raises ConfigError if it is broken, UserError if nobody may call what would listen on `settings.host`.
+    Raises ConfigError if it is broken, UserError if nobody may call what would listen on `settings.host`, or the
+    database is of a later version.
     """
     settings.make_data_dir()
+    tidy_scratch()
     with ExitStack() as stack:
         config = stack.enter_context(live_config(folder))
         store = stack.enter_context(Store(settings.database_url))
-        store.migrate()
+        try:
+            store.migrate()
+        except LaterTables as error:
+            raise UserError(f"database_url: {error}", param="database_url") from error
         auth = _auth(settings, store)
         bus = stack.enter_context(closing(EventBus(redis_url)))
         rates = stack.enter_context(closing(RateLimiter(redis_url)))

@@ -7,9 +7,7 @@ import hashlib
 import json
 import logging
 import reprlib
-import tempfile
 import time
-from pathlib import Path
 
 from pydantic import ValidationError
 
@@ -20,6 +18,7 @@ from videosvc.api.image import take_picture
 from videosvc.api.schemas import VideoRequest
 from videosvc.api.services import Services
 from videosvc.api.webhook_url import check_webhook_url
+from videosvc.artifacts.scratch import scratch_folder
 from videosvc.config.settings import Settings
 from videosvc.engine.picture import PARAM, Picture
 from videosvc.pricing.quote import Quote
@@ -126,8 +125,8 @@ def _keep(services: Services, job_id: str, picture: Picture) -> str:
     Before the job is there, as a worker may take that at once; it goes with the job's other files. Raises ApiError 503.
     """
     try:
-        with tempfile.TemporaryDirectory(prefix="videosvc-") as folder:
-            file = Path(folder, "input_reference.png")
+        with scratch_folder() as folder:
+            file = folder / "input_reference.png"
             file.write_bytes(picture.png)
             return services.artifacts.put(job_id, 0, file.name, file).key
     except OSError as error:

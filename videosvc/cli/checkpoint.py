@@ -7,7 +7,7 @@ from pathlib import Path
 
 from videosvc.config.models import FamilyName, ModelEntry
 from videosvc.errors import ModelError
-from videosvc.families.checks import model_hash, read_json, weight_files
+from videosvc.families.checks import model_hash, read_json, schedule_shift, weight_files
 from videosvc.families.checksums import check_sums
 from videosvc.families.far_checks import check_full_chunk_limit
 from videosvc.families.prompt_length import load_tokenizer
@@ -52,7 +52,7 @@ def inspect_folder(name: str, folder: Path, family: FamilyName | None = None) ->
     (check_text_to_video if found == "wan" else check_full_chunk_limit)(name, folder)
     files = [file for component, kind in COMPONENTS for file in weight_files(name, folder, component, kind)]
     load_tokenizer(name, folder)
-    read_json(name, folder, "scheduler/scheduler_config.json")
+    schedule_shift(name, folder)
     check_sums(name, folder)
     size = sum(file.stat().st_size for file in files)
     return Checkpoint(name, folder, found, transformer, vae, size, model_hash(folder, files))

@@ -35,6 +35,7 @@ from videosvc.config.request import Request, check_output
 from videosvc.config.settings import config_dir, load_settings
 from videosvc.engine.loading import device_name, open_engine
 from videosvc.engine.picture import Picture
+from videosvc.engine.signals import STOPPING
 from videosvc.pricing.cap import Cap
 from videosvc.pricing.goal import Goal
 from videosvc.pricing.planner import Planner
@@ -171,7 +172,8 @@ def _summary(asked: Plan, plan: dict[str, Any], preset: str, receipt: dict[str, 
 
 @contextmanager
 def _stopped_by_signals() -> Iterator[Callable[[], None]]:
-    """SIGTERM unwinds the stack as Ctrl-C does, so that the temporary file is removed on the way.
+    """SIGTERM, and a terminal that is closed, unwind the stack as Ctrl-C does, so that the temporary file is removed on
+    the way. What was to be ignored, as under nohup, is.
 
     Yields what to call now and then: a library in the midst of an import may have swallowed what a signal raised.
     """
@@ -185,7 +187,8 @@ def _stopped_by_signals() -> Iterator[Callable[[], None]]:
         arrived.append(number)
         check()
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = [number for number in STOPPING if signal.getsignal(number) != signal.SIG_IGN]
+    before = {number: signal.signal(number, stop) for number in numbers}
     try:
         yield check
     finally:

@@ -17,9 +17,9 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
-from rich.text import Text
 
 from videosvc.cli.request_options import InputReference
+from videosvc.cli.tables import print_table
 from videosvc.config.request import check_output
 from videosvc.engine.picture import Picture
 from videosvc.errors import GenerationError, UserError
@@ -143,9 +143,8 @@ def list_videos(
     table = Table("id", "status", "%", "size", "seconds", "prompt", box=None, pad_edge=False)
     for video in page["data"]:
         numbers = (str(video["progress"]), video["size"], video["seconds"])
-        # As Text: a prompt's [brackets] are no markup.
-        table.add_row(video["id"], video["status"], *numbers, Text(video["prompt"][:40]))
-    Console().print(table)
+        table.add_row(video["id"], video["status"], *numbers, video["prompt"][:40])
+    print_table(table)
 
 
 def _check_can_be_sent(fields: dict[str, Any], key: str | None) -> None:

@@ -10,9 +10,9 @@ from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Column, Table
 
+from videosvc.cli.tables import print_table
 from videosvc.config.settings import config_dir, load_settings
 from videosvc.errors import UserError
 
@@ -78,7 +78,7 @@ def list_keys(
         for row in rows:
             days = _day(row.created_at), _day(row.revoked_at)
             table.add_row(row.id, row.tenant, row.name, row.prefix, *days, _usd(balances[row.tenant]))
-    Console().print(table)
+    print_table(table)
 
 
 @app.command()

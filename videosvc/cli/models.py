@@ -7,15 +7,16 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from videosvc.cli.attention import attention_of
 from videosvc.cli.checkpoint import Checkpoint, inspect_entry, inspect_folder
 from videosvc.cli.device_levers import cache_refused_here, loading_here, refused_here, remark_here
+from videosvc.cli.tables import print_table
 from videosvc.config.levers import LEVERS, refusal, step_cache_refusal
 from videosvc.config.models import ALL_ITS_OWN, load_model, load_models
 from videosvc.config.settings import config_dir, load_settings
+from videosvc.errors import UnknownModel, UserError
 from videosvc.families.checks import read_json, tiny_decoder_refusal
 from videosvc.families.load_levers import LoadLevers
 
@@ -28,12 +29,12 @@ def list_models() -> None:
     settings = load_settings(config_dir())
     table = Table("name", "family", "sizes", "fps", "max seconds", box=None, pad_edge=False)
     table.add_column("attention", no_wrap=True)
-    table.add_column("path")
+    table.add_column("path", overflow="fold")
     for entry in load_models(config_dir()).values():
         numbers = (f"{entry.fps}", f"{entry.max_seconds:g}")
         attention = attention_of(entry, settings)
         table.add_row(entry.name, entry.family, " ".join(entry.sizes), *numbers, attention, entry.path)
-    Console().print(table)
+    print_table(table)
 
 
 @app.command()
@@ -46,7 +47,10 @@ def check(
     if target not in load_models(folder) and Path(target).is_dir():
         found = inspect_folder(Path(target).resolve().name, Path(target))
     else:
-        entry = load_model(folder, target)
+        try:
+            entry = load_model(folder, target)
+        except UnknownModel as error:  # which names a request's option, or the variable behind it
+            raise UserError(f"PATH_OR_NAME{error.message.removeprefix('model')}, and no such folder") from error
         found, mag_ratios = inspect_entry(entry), entry.mag_ratios
     typer.echo(f"{found.name}: {found.folder} is whole")
     typer.echo(f"family {found.family}: {found.transformer} and {found.vae}")

@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from videosvc.cli.device_levers import refused_here, remark_here
+from videosvc.cli.tables import print_table
 from videosvc.config.models import load_models
 from videosvc.config.presets import load_preset, load_preset_file, load_presets, preset_files
 from videosvc.config.settings import config_dir
-from videosvc.errors import PresetError
+from videosvc.errors import PresetError, UnknownPreset, UserError
 from videosvc.families.load_levers import LoadLevers
 
 app = typer.Typer(help="Presets: list, show, check a file.")
@@ -27,14 +27,17 @@ def list_presets() -> None:
         asked = preset.quality
         about = preset.preset.description
         table.add_row(preset.name, asked.size, str(asked.fps), str(asked.steps), asked.sampler, about)
-    Console().print(table)
+    print_table(table)
 
 
 @app.command()
 def show(name: Annotated[str, typer.Argument(help="A preset's name.")]) -> None:
     """Print a preset's file."""
     folder = config_dir()
-    load_preset(folder, name)
+    try:
+        load_preset(folder, name)
+    except UnknownPreset as error:  # which names a request's option, or the variable behind it
+        raise UserError(f"NAME{error.message.removeprefix('preset')}") from error
     typer.echo(preset_files(folder)[name].read_text(encoding="utf-8"), nl=False)
 
 

@@ -65,7 +65,7 @@ def summary(quote: Quote) -> str:
     length = f"{plan.clip_seconds:g} s, {plan.frames} frames at {plan.fps} fps"
     lines = [
         f"{quote.price_usd:f} USD at most, {quote.price_per_second_usd:f} a second of the clip, on {quote.rate.device}",
-        f"{plan.size}, {length}, {plan.steps} steps of {plan.sampler}",
+        f"{plan.size}, {length}, {_steps(plan.steps)} of {plan.sampler}",
         f"compute {quote.compute_s:.2f} s expected, {quote.bound_s:.2f} s at most",
     ]
     if not quote.calibrated:
@@ -75,11 +75,16 @@ def summary(quote: Quote) -> str:
     ]
     if quote.quality_measured:
         lines.append(f"quality {quote.quality:.2f} expected, of at most 1")
-    lines += [_offer(other, quote.quality_measured) for other in quote.alternatives]
+    lines += [_offer(other, quote) for other in quote.alternatives]
     return "\n".join(lines)
 
 
-def _offer(other: Alternative, measured: bool) -> str:
-    steps = f"{other.steps} step{'s' if other.steps > 1 else ''}"
-    quality = f", quality {other.quality:.2f}" if measured else ""
-    return f"or {other.price_usd:f} USD: {other.size}, {other.fps} fps, {steps}{quality}"
+def _offer(other: Alternative, quote: Quote) -> str:
+    weights = f", {other.weights} weights" if other.weights != quote.plan.weights else ""
+    cache = f", {other.frame_cache} frame cache" if other.frame_cache != quote.plan.frame_cache else ""
+    quality = f", quality {other.quality:.2f}" if quote.quality_measured else ""
+    return f"or {other.price_usd:f} USD: {other.size}, {other.fps} fps, {_steps(other.steps)}{weights}{cache}{quality}"
+
+
+def _steps(number: int) -> str:
+    return f"{number} step{'s' if number > 1 else ''}"

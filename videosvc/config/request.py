@@ -51,8 +51,8 @@ class Resolved:
 def resolve_plan(request: Request, folder: Path, settings: Settings) -> Resolved:
     """Checks the request against the configuration in `folder`. Raises UserError naming the field."""
     prompt = _text("prompt", request.prompt, required=True)
-    preset = load_preset(folder, request.preset or settings.preset)
-    entry = load_model(folder, request.model or settings.model)
+    preset = load_preset(folder, settings.preset if request.preset is None else request.preset)
+    entry = load_model(folder, settings.model if request.model is None else request.model)
     for line in preset.refusals_of(entry):
         raise PresetError(f"preset: preset {preset.name!r}: {line}", param="preset")
     size = _size(request.size, preset, entry)

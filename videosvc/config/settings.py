@@ -64,7 +64,10 @@ def _redis_url(url: str) -> str:
 
 
 def _whole_path(path: Path) -> Path:
-    return path.expanduser().absolute()
+    try:
+        return path.expanduser().absolute()
+    except RuntimeError as error:  # a user without a home, as in a container under a number
+        raise ValueError(f"there is no home folder; set {ENV_PREFIX}DATA_DIR") from error
 
 
 def _comma_separated(value: Any) -> Any:
@@ -93,7 +96,7 @@ class TierPrices(Section):
 class Settings(BaseSettings):
     """What a process may be told: keys of service.toml, or VIDEOSVC_ and the key in upper case."""
 
-    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, extra="forbid", frozen=True)
+    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, env_ignore_empty=True, extra="forbid", frozen=True)
 
     model: str = Field("toyworld", description="the model of a request that names none")
     preset: str = Field("balanced", description="the preset of a request that names none")

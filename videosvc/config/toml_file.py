@@ -55,8 +55,12 @@ def _parsed(path: Path, model: type[BaseModel], state: tuple[int, int, int]) -> 
 
 
 def first_problem(error: ValidationError, model: type[BaseModel]) -> tuple[str, str]:
-    """(key, "key = value: what is wrong") of the first mistake in `error`; one is enough to act on."""
-    problem = error.errors(include_url=False)[0]
+    """(key, "key = value: what is wrong") of the first mistake in `error`; one is enough to act on.
+
+    A key that is unknown goes before one that is missing: that may be the same, mistyped.
+    """
+    problems = error.errors(include_url=False)
+    problem = next((one for one in problems if one["type"] == "extra_forbidden"), problems[0])
     key = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
         allowed = ", ".join(_keys_beside(model, problem["loc"]))

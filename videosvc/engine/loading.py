@@ -51,19 +51,22 @@ def open_engine(
     """Loads the model of `entry`, ready to run.
 
     `kept`: a folder to keep in what takes long to make: quantised weights, compiled code, attention's measurements.
-    Raises ModelError if its files are missing or damaged, or a lever cannot be.
+    Raises ModelError if its files are missing or damaged, also by their checksums where there are any, or a lever
+    cannot be.
     """
     import torch
     from diffusers.utils import logging as diffusers_logging
     from transformers.utils import logging as transformers_logging
 
     from videosvc.engine.generate import Engine
+    from videosvc.families.checksums import check_sums
     from videosvc.families.registry import load_family
 
     for library in (diffusers_logging, transformers_logging):  # our own bar is the only one
         library.disable_progress_bar()
         library.set_verbosity_error()
     device = pick_device(device_name)
+    check_sums(entry.name, entry.folder())
     # Of whatever the checkpoint is in. Not every CPU multiplies bfloat16 numbers, so there it is a lever.
     dtype = torch.float32 if device.type == "cpu" and levers.weights != "bf16" else torch.bfloat16
     if levers.compile and kept is not None:

@@ -5,16 +5,15 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-import signal
 import subprocess
 import tempfile
-import threading
-from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 
+from imageio_ffmpeg import get_ffmpeg_exe
 from torch import Tensor
 
+from videosvc.engine.signals import signals_held
 from videosvc.errors import GenerationError, UserError
 
 CRF = "18"  # near lossless to the eye; the flat colours of small frames show x264's default of 23
@@ -39,7 +38,7 @@ class Mp4Writer:
         if self._path.is_dir():
             raise UserError(f"-o: {str(self._path)!r} is a folder; name a file", param="output")
         try:
-            with _signals_held():
+            with signals_held():
                 self._begin()
         except BaseException:
             self._end()
@@ -85,7 +84,7 @@ class Mp4Writer:
 
     def _end(self) -> None:
         """Undoes what was begun, the last first."""
-        with _signals_held():
+        with signals_held():
             self._stack.close()
 
     def _stop(self) -> None:
@@ -95,21 +94,23 @@ class Mp4Writer:
         self._close_pipe()
 
     def _start(self) -> subprocess.Popen[bytes]:
-        from imageio_ffmpeg import get_ffmpeg_exe
-
         source = f"-f rawvideo -pix_fmt rgb24 -s {self._width}x{self._height} -r {self._fps} -i -"
         # Untagged, players take small videos for BT.601 and large ones for BT.709, and the colours shift.
         colour = "-colorspace bt709 -color_primaries bt709 -color_trc bt709 -color_range tv"
         convert = "-vf scale=out_color_matrix=bt709:out_range=tv -pix_fmt yuv420p"
         encode = f"-c:v libx264 -crf {CRF} -movflags +faststart -f mp4"
         options = f"-hide_banner -loglevel error -y {source} {convert} {colour} {encode}"
-        return subprocess.Popen(
-            [get_ffmpeg_exe(), *options.split(), f"file:{self._temporary}"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=self._log,
-            start_new_session=True,  # Ctrl-C is for us: we may want to land the clip, or to clean up
-        )
+        try:
+            return subprocess.Popen(
+                [get_ffmpeg_exe(), *options.split(), f"file:{self._temporary}"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=self._log,
+                start_new_session=True,  # Ctrl-C is for us: we may want to land the clip, or to clean up
+            )
+        except (OSError, RuntimeError) as error:  # RuntimeError: there is none
+            line = " ".join(str(error).split())
+            raise GenerationError(f"ffmpeg does not run ({line}); `videosvc doctor` says what to do") from error
 
     def _close_pipe(self) -> None:
         assert self._process.stdin is not None
@@ -120,22 +121,3 @@ class Mp4Writer:
         self._log.seek(0)
         lines = self._log.read().decode(errors="replace").strip().splitlines()
         return GenerationError(f"ffmpeg failed: {lines[-1] if lines else f'exit code {self._process.returncode}'}")
-
-
-@contextlib.contextmanager
-def _signals_held() -> Iterator[None]:
-    """SIGINT and SIGTERM come after the block: in the midst of starting or stopping ffmpeg they would leave it, and
-    the file that it makes, to nobody. Python runs handlers in its main thread, whichever thread the signal came to."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    arrived: list[int] = []
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before = {number: signal.signal(number, lambda number, _: arrived.append(number)) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        for one in dict.fromkeys(arrived):
-            signal.raise_signal(one)

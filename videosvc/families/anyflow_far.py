@@ -17,7 +17,7 @@ from videosvc.config.levers import refusal
 from videosvc.errors import ModelError
 from videosvc.families.base import Clip, Family, Jump, TextEmbeds
 from videosvc.families.block_levers import check_levers, pull_levers
-from videosvc.families.checks import files_stamp, model_hash, read_json, weight_files
+from videosvc.families.checks import files_stamp, model_hash, read_json, schedule_shift, weight_files
 from videosvc.families.components import Components
 from videosvc.families.decoder import autoencoder_class
 from videosvc.families.decoders import Decoders
@@ -69,7 +69,7 @@ class AnyFlowFAR(Family):
             *weight_files(name, folder, "text_encoder", "transformers"),
         ]
         self.model_hash = model_hash(folder, files)
-        self.shift = float(read_json(name, folder, "scheduler/scheduler_config.json").get("shift", 1.0))
+        self.shift = schedule_shift(name, folder)
         components = Components(name, folder, device, dtype)
         transformer = components.load(AnyFlowFARTransformer3DModel, "transformer")
         vae_class = autoencoder_class(name, read_json(name, folder, "vae/config.json").get("_class_name"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import struct
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,11 @@ def read_json(model: str, folder: Path, relative: str) -> dict[str, Any]:
 
 
 def weight_files(model: str, folder: Path, component: str, kind: str) -> list[Path]:
-    """The safetensors files of one component, each checked to be whole. Raises ModelError naming the file."""
+    """The safetensors files of one component, each checked to be whole, as is its configuration.
+
+    Raises ModelError naming the file.
+    """
+    read_json(model, folder, f"{component}/config.json")
     single, index = WEIGHTS[kind]
     if (folder / component / single).exists():
         names = [single]
@@ -50,12 +55,27 @@ def weight_files(model: str, folder: Path, component: str, kind: str) -> list[Pa
     return [folder / component / name for name in names]
 
 
+def schedule_shift(model: str, folder: Path) -> float:
+    """The noise schedule's shift: UniPC's configuration calls it `flow_shift`, the flow schedulers' `shift`.
+
+    Raises ModelError if it is no number above 0.
+    """
+    file = "scheduler/scheduler_config.json"
+    config = read_json(model, folder, file)
+    name = "flow_shift" if config.get("flow_shift") is not None else "shift"
+    shift = config.get(name)
+    if shift is None:
+        return 1.0
+    if not isinstance(shift, int | float) or not (math.isfinite(shift) and shift > 0):
+        raise ModelError(f"model {model!r}: {file}: {name} = {shift!r} must be a number above 0", param="model")
+    return float(shift)
+
+
 def tiny_decoder_refusal(model: str, folder: Path) -> str | None:
     """Why `decode = "tiny"` cannot be, in one line; None if it can. Raises ModelError if its decoder is damaged."""
     if not (folder / TINY_DECODER).is_dir():
         return f"lever decode='tiny' cannot be: model {model!r} has no folder {TINY_DECODER}"
     weight_files(model, folder, TINY_DECODER, "diffusers")
-    read_json(model, folder, f"{TINY_DECODER}/config.json")
     return None
 
 

@@ -1,17 +1,21 @@
 """SHA-256 sums of a model folder's files, shipped beside them: what file headers cannot tell is told by these.
 
-python -m videosvc.families.checksums FOLDER    writes them anew, after training
+Checked whenever the model is loaded to be used, by `videosvc models check` and by `videosvc doctor`.
+
+python -m videosvc.families.checksums FOLDER    writes them anew, as training does at its end
 """
 
 from __future__ import annotations
 
 import hashlib
+import re
 import sys
 from pathlib import Path
 
 from videosvc.errors import ModelError
 
 SUMS = "SHA256SUMS"  # as `sha256sum --check` reads it
+LINE = re.compile(r"([0-9a-f]{64}) [ *]([^\0]+)")
 
 
 def write_sums(folder: Path) -> None:
@@ -25,8 +29,10 @@ def check_sums(model: str, folder: Path) -> None:
     """Raises ModelError naming the file that is missing or not as it was shipped. A folder without sums is let pass."""
     if not (folder / SUMS).is_file():
         return
-    for line in (folder / SUMS).read_text().splitlines():
-        expected, _, name = line.partition("  ")
+    for number, line in enumerate((folder / SUMS).read_text(errors="replace").splitlines(), 1):
+        if (read := LINE.fullmatch(line)) is None:
+            raise ModelError(f"model {model!r}: {SUMS}: line {number} is not one of `sha256sum`", param="model")
+        expected, name = read.groups()
         try:
             found = _sum(folder / name)
         except OSError as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,6 +31,8 @@ class Components:
         Both libraries build it without memory for weights first (accelerate's empty init) and then fill it shard by
         shard, so no more than one shard is held twice. Raises ModelError.
         """
+        from diffusers import ModelMixin
+
         with self._blaming(name), _no_progress_bar():
             component, report = component_class.from_pretrained(
                 self.folder / name,
@@ -39,13 +41,11 @@ class Components:
                 local_files_only=True,
                 output_loading_info=True,
             )
-        unfilled = [*report["missing_keys"], *report["mismatched_keys"]]
-        if unfilled:
-            raise ModelError(
-                f"model {self.model!r}: {name}: weights lack {unfilled[0]}"
-                + (f" and {len(unfilled) - 1} more" if len(unfilled) > 1 else ""),
-                param="model",
-            )
+        self._require_none(name, "weights lack", [*report["missing_keys"], *report["mismatched_keys"]])
+        # Too few blocks in the configuration would load, and draw noise. Text encoders are let have more: published
+        # ones come with a decoder, or with what is tied twice.
+        if issubclass(component_class, ModelMixin):
+            self._require_none(name, "its configuration has no room for", report["unexpected_keys"])
         return component.to(self.device).eval().requires_grad_(False)
 
     def tokenizer(self) -> PreTrainedTokenizerFast:
@@ -57,6 +57,11 @@ class Components:
                 self.folder / "tokenizer", local_files_only=True
             )
         return tokenizer
+
+    def _require_none(self, component: str, problem: str, names: Collection[str]) -> None:
+        if names:
+            first, more = min(names), f" and {len(names) - 1} more" if len(names) > 1 else ""
+            raise ModelError(f"model {self.model!r}: {component}: {problem} {first}{more}", param="model")
 
     @contextlib.contextmanager
     def _blaming(self, component: str) -> Iterator[None]:

@@ -19,7 +19,7 @@ from videosvc.errors import ModelError
 from videosvc.families.attention_backend import set_attention
 from videosvc.families.base import Clip, Family, TextEmbeds
 from videosvc.families.block_levers import check_levers, pull_levers
-from videosvc.families.checks import files_stamp, model_hash, weight_files
+from videosvc.families.checks import files_stamp, model_hash, schedule_shift, weight_files
 from videosvc.families.components import Components
 from videosvc.families.decoder import autoencoder_class
 from videosvc.families.decoders import Decoders
@@ -28,7 +28,7 @@ from videosvc.families.load_levers import NO_LEVERS, LoadLevers
 from videosvc.families.offload import check_offload, decoder_while, encoder_on_call
 from videosvc.families.prompt_encoder import PromptEncoder
 from videosvc.families.step_cache import CachedTransformer, StepCache
-from videosvc.families.wan_checks import check_text_to_video, flow_shift
+from videosvc.families.wan_checks import check_text_to_video
 from videosvc.families.wan_clip import WanClip
 from videosvc_kernels import use_onednn
 
@@ -71,7 +71,7 @@ class Wan(Family):
             *weight_files(name, folder, "text_encoder", "transformers"),
         ]
         self.model_hash = model_hash(folder, files)
-        self.shift = flow_shift(name, folder)
+        self.shift = schedule_shift(name, folder)
         components = Components(name, folder, device, dtype)
         self.transformer = components.load(WanTransformer3DModel, "transformer")
         self.attend_by(attention)

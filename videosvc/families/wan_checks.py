@@ -23,9 +23,3 @@ def check_text_to_video(model: str, folder: Path) -> None:
     if vae != "AutoencoderKLWan":
         problem = f"vae/config.json: _class_name {vae!r} is not AutoencoderKLWan"
         raise ModelError(f"model {model!r}: {problem}", param="model")
-
-
-def flow_shift(model: str, folder: Path) -> float:
-    """The noise schedule's shift: UniPC's configuration calls it `flow_shift`, the flow schedulers' `shift`."""
-    config = read_json(model, folder, "scheduler/scheduler_config.json")
-    return float(config.get("flow_shift") or config.get("shift") or 1.0)

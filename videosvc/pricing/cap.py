@@ -8,6 +8,7 @@ from decimal import Decimal, InvalidOperation
 from typing import Literal, cast, get_args
 
 from videosvc.errors import UserError
+from videosvc.pricing.money import SMALLEST_USD, usd_down
 
 OnCap = Literal["degrade", "reject"]
 
@@ -22,6 +23,15 @@ class Cap:
     max_cost_usd: Decimal | None = None
     max_compute_s: float | None = None
     on_cap: OnCap = "degrade"  # trade quality for it, or refuse
+
+    @property
+    def is_given(self) -> bool:
+        return self.max_cost_usd is not None or self.max_compute_s is not None
+
+    @property
+    def trades(self) -> bool:
+        """Whether what is made depends on how high it is."""
+        return self.is_given and self.on_cap == "degrade"
 
     @staticmethod
     def parse(
@@ -42,10 +52,12 @@ def _usd(given: float | str | Decimal | None) -> Decimal | None:
         amount = Decimal(str(given).strip())
     except InvalidOperation:
         amount = Decimal("NaN")
-    if not (amount.is_finite() and 0 < amount <= MAX_USD):
-        message = f"max_cost_usd: {str(given)[:40]} must be more than 0 and at most {MAX_USD} USD"
+    # The smallest is what the ledger can hold; one of 1e-999999999 would also be a gigabyte to write out.
+    if not (amount.is_finite() and SMALLEST_USD <= amount <= MAX_USD):
+        places = f"; {-SMALLEST_USD.adjusted()} decimals count"
+        message = f"max_cost_usd: {str(given)[:40]} must be more than 0 and at most {MAX_USD} USD{places}"
         raise UserError(message, param="max_cost_usd")
-    return amount
+    return usd_down(amount)
 
 
 def _seconds(given: float | str | None) -> float | None:

@@ -13,7 +13,7 @@ from videosvc.engine.costs import ComputeCap, RunCosts
 from videosvc.engine.plan import Plan
 from videosvc.families.attention_choice import choice_path, chosen
 from videosvc.pricing.batching import BatchShare, most_clips, saved_s
-from videosvc.pricing.calibration import calibration_path, fingerprint_of, load_calibration
+from videosvc.pricing.calibration import Calibration, calibration_path, fingerprint_of, load_calibration
 from videosvc.pricing.coefficients import Coefficients, guess
 from videosvc.pricing.features import run_features
 from videosvc.pricing.shape import ModelShape, read_shape
@@ -82,11 +82,10 @@ class CostModel:
 
     def fit(self, entry: ModelEntry, plan: Plan) -> Fit:
         """The fit for `plan`'s levers. Raises ModelError if the model's folder is missing or damaged."""
-        shape, fingerprint = self._shape(entry)
-        path = calibration_path(self._data_dir, self.device_name, entry.name, plan)
-        calibration = load_calibration(path, fingerprint)
-        log = load_speed_log(_log_path(path), fingerprint)
-        slowness = log.slowness(time.time())
+        shape = self._shape(entry)[0]
+        calibration, path, of_fit = self._measured(entry, plan)
+        log = load_speed_log(path, of_fit)
+        slowness = log.slowness(time.time(), guessed=calibration is None)
         if calibration is None:
             guessed = guess(shape, self.device_name, plan.decode, entry.offload)
             return Fit(shape, guessed, slowness, GUESSED_SPREAD, GUESSED_COLD_S, False)
@@ -133,8 +132,19 @@ class CostModel:
             self._note(plan, entry, slowness)
 
     def _note(self, plan: Plan, entry: ModelEntry, slowness: float) -> None:
+        _, path, of_fit = self._measured(entry, plan)
+        append_speed(path, of_fit, slowness)
+
+    def _measured(self, entry: ModelEntry, plan: Plan) -> tuple[Calibration | None, Path, str]:
+        """The fit for `plan`'s levers, if there is one; its speed log beside it, and whose that must be.
+
+        Jobs that were held against a guess, or against an earlier fit, say nothing of this one.
+        """
+        fingerprint = self._shape(entry)[1]
         path = calibration_path(self._data_dir, self.device_name, entry.name, plan)
-        append_speed(_log_path(path), self._shape(entry)[1], slowness)
+        calibration = load_calibration(path, fingerprint)
+        of_fit = "guess" if calibration is None else f"{calibration.measured_at:.6f}"
+        return calibration, path.with_suffix(".log"), f"{fingerprint} {of_fit}"
 
     def _shape(self, entry: ModelEntry) -> tuple[ModelShape, str]:
         """The model's shape and the fingerprint of what is measured with it, read once for each entry and choice."""
@@ -154,8 +164,3 @@ def _changed_at(path: Path) -> int | None:
         return path.stat().st_mtime_ns
     except OSError:
         return None
-
-
-def _log_path(calibration: Path) -> Path:
-    """Beside the fit, so that both go together."""
-    return calibration.with_suffix(".log")

@@ -11,6 +11,7 @@ from videosvc.config.presets import Preset
 from videosvc.errors import CapTooLow
 from videosvc.pricing.cap import Cap
 from videosvc.pricing.options import Option
+from videosvc.pricing.told import at_least
 
 Amount = TypeVar("Amount", Decimal, float)
 
@@ -48,7 +49,7 @@ class Limits:
         says = f"{plan.clip_seconds:g} s at {plan.size}, {plan.fps} fps, steps: {plan.steps}"
         if self._keeps_usd(cheapest):
             field, limit = self.compute_field, f"{self.compute_s:g} s of compute"
-            needs = f"{cheapest.needed_s:.3g} s"
+            needs = f"{at_least(cheapest.needed_s)} s"
         else:
             field, limit, needs = self.usd_field, f"{self.usd:f} USD", f"{cheapest.price_usd:f} USD"
         if field == "preset":

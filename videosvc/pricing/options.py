@@ -58,6 +58,7 @@ class Pricer:
     fits: Mapping[str, Fit]  # by set of levers
     rate: Rate
     cold: bool
+    most_usd: Decimal | None = None  # no price is above it
 
     def fit(self, plan: Plan) -> Fit:
         return self.fits[levers_of(plan)]
@@ -66,7 +67,8 @@ class Pricer:
         return self.fit(plan).costs(plan, self.cold)
 
     def price(self, bound_s: float) -> Decimal:
-        return usd_up(self.rate.price(bound_s))
+        price_usd = usd_up(self.rate.price(bound_s))
+        return price_usd if self.most_usd is None else min(price_usd, self.most_usd)
 
     def price_of(self, plan: Plan) -> Decimal:
         return self.price(self.fit(plan).spread * self.costs(plan).total_s(plan.most_steps))

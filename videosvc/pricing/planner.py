@@ -23,11 +23,12 @@ from videosvc.pricing.cost_model import CostModel, Fit
 from videosvc.pricing.goal import Goal
 from videosvc.pricing.ladder import LEVERS, other_levers
 from videosvc.pricing.limits import Limits
-from videosvc.pricing.money import usd
+from videosvc.pricing.money import usd, usd_down
 from videosvc.pricing.options import Option, Pricer, frontier, price_options
 from videosvc.pricing.quote import LIFETIME_S, Alternative, Quote, Trade
 from videosvc.pricing.rate import Rate
 from videosvc.pricing.savings import savings_of
+from videosvc.pricing.told import at_least, at_most
 
 log = logging.getLogger(__name__)
 
@@ -66,11 +67,13 @@ class Planner:
     ) -> Quote:
         """Checks, plans and prices a request; for model "auto", on the model that does it cheapest.
 
+        Where a cap is to be used up, as no quality is asked for, that is the model that is best under it, as measured.
+
         `wait_s(model)`: seconds before a worker of that model is free, by which the ETA grows.
         Raises CapTooLow if nothing allowed fits, UserError naming the field that is wrong (tier, min_quality,
         deadline_seconds, input_reference too), ConfigError if devices.toml has no price for the device.
         """
-        if (request.model or self._settings.model) != AUTO:
+        if (self._settings.model if request.model is None else request.model) != AUTO:
             resolved = resolve_plan(request, self._folder, self._settings)
             return self._quote(resolved, cap or Cap(), tier, goal or Goal(), wait_s, lifetime_s)
         quotes: list[Quote] = []
@@ -84,7 +87,13 @@ class Planner:
                 refusals.append(refusal)
         if not quotes:
             raise _most_telling(refusals)
-        return min(quotes, key=lambda quote: (quote.price_usd, -quote.quality))  # between equals the first in the file
+        spends = cap is not None and cap.trades and (goal is None or goal.min_quality is None)
+
+        def rank(quote: Quote) -> tuple[bool, float, Decimal, float]:
+            best_first = spends and quote.quality_measured
+            return spends and not best_first, -quote.quality if best_first else 0.0, quote.price_usd, -quote.quality
+
+        return min(quotes, key=rank)  # between equals the first in the file
 
     def _quote(self, resolved: Resolved, cap: Cap, tier: str, goal: Goal, wait_s: WaitOf, lifetime_s: float) -> Quote:
         asked, entry, preset = resolved.plan, resolved.entry, resolved.preset
@@ -94,7 +103,9 @@ class Planner:
             why = f"its first chunk has {fit.shape.spec.first_chunk} latents, and a picture makes one"
             message = f"input_reference: model {entry.name!r} cannot start from a picture: {why}"
             raise ModelError(message, param="input_reference")
-        pricer = Pricer(self._fits(resolved, fit), rate, self._cold)
+        own_usd = preset.cap.max_cost_usd  # of a guess it refuses nobody (see Limits), and is kept all the same
+        most_usd = None if fit.calibrated or own_usd is None else usd_down(_decimal(own_usd))
+        pricer = Pricer(self._fits(resolved, fit), rate, self._cold, most_usd)
         table = self._table(entry, fit.shape.model_hash)
         options, measured = price_options(asked, entry, preset, table, pricer)
         limits = Limits.of(cap, preset, asked.clip_seconds, fit.calibrated)
@@ -123,7 +134,7 @@ class Planner:
             baseline_s=baseline_s,
             savings=savings,
             traded=_trades(asked, chosen.plan, preset.cap.trade, pricer),
-            alternatives=_alternatives(options, chosen),
+            alternatives=_alternatives(within, chosen),
         )
 
     def _fits(self, resolved: Resolved, fit: Fit) -> dict[str, Fit]:
@@ -176,18 +187,18 @@ class Planner:
 def _choose(options: Sequence[Option], asked: Plan, limits: Limits, cap: Cap) -> Option:
     """The best that fits; without a cap of the caller's what was asked for, if it does. Raises CapTooLow.
 
-    What was asked for need not be the best: a model may be worse at a size than at a smaller one. Under a cap the best
-    is taken all the same, else a higher cap could give a worse plan.
+    What was asked for need not be the best: a model may be worse at a size than at a smaller one, or no better for more
+    steps. Under a cap the best is taken all the same, and of equals the cheapest: else a higher cap could give a worse
+    plan, or the same clip for more.
     """
     allowed = _allowed(options, asked, cap.on_cap)
-    capped = cap.max_cost_usd is not None or cap.max_compute_s is not None
+    capped = cap.is_given
 
-    def rank(option: Option) -> tuple[bool, float, bool, Decimal]:
+    def rank(option: Option) -> tuple[bool, float, Decimal, bool]:
         is_asked = option.plan == asked
-        return capped or not is_asked, -option.quality, not is_asked, option.price_usd
+        return capped or not is_asked, -option.quality, option.price_usd, not is_asked
 
-    # At equal quality what was asked for, then the cheaper one; between equals the one that trades in the preset's
-    # order, which comes first.
+    # Between equals of one price the one that trades in the preset's order, which comes first.
     for option in sorted(allowed, key=rank):
         if limits.allow(option):
             return option
@@ -205,7 +216,7 @@ def _cheapest(
     good = [option for option in allowed if option.quality >= min_quality]
     if not good:
         best = max(option.quality for option in allowed)
-        reached = f"model {asked.model!r} reaches {best:.3g} at what is asked for"
+        reached = f"model {asked.model!r} reaches {at_most(best)} at what is asked for"
         raise UserError(f"min_quality: {min_quality:g} is too high; {reached}", param="min_quality")
     for option in sorted(good, key=lambda option: (option.price_usd, -option.quality)):
         if limits.allow(option):
@@ -226,7 +237,9 @@ def _in_time(options: Sequence[Option], goal: Goal, waiting_s: float) -> Sequenc
     within = [option for option in options if waiting_s + option.bound_s <= goal.deadline_s]
     if not any(option.allowed for option in within):
         soonest_s = waiting_s + min(option.bound_s for option in options if option.allowed)
-        message = f"deadline_seconds: {goal.deadline_s:g} is too soon; the quickest plan may take {soonest_s:.3g} s"
+        message = (
+            f"deadline_seconds: {goal.deadline_s:g} is too soon; the quickest plan may take {at_least(soonest_s)} s"
+        )
         raise UserError(message, param="deadline_seconds")
     return within
 
@@ -252,16 +265,15 @@ def _trades(asked: Plan, chosen: Plan, order: tuple[Tradable, ...], pricer: Pric
 
 
 def _alternatives(options: Sequence[Option], chosen: Option) -> tuple[Alternative, ...]:
-    """The frontier's points nearest to the chosen one, cheaper and better ones, with its levers."""
-    alike = [option for option in options if levers_of(option.plan) == levers_of(chosen.plan)]
-    others = [option for option in frontier(alike) if option.plan != chosen.plan]
+    """The frontier's points nearest to the chosen one, cheaper and better ones."""
+    others = [option for option in frontier(options) if option.plan != chosen.plan]
     cheaper = [option for option in others if option.price_usd <= chosen.price_usd]
     better = [option for option in others if option.price_usd > chosen.price_usd]
     half = MOST_ALTERNATIVES // 2
     return tuple(
         Alternative(
-            option.plan.size, option.plan.steps, option.plan.fps, option.price_usd,
-            option.compute_s, option.quality,
+            option.plan.size, option.plan.steps, option.plan.fps, option.price_usd, option.compute_s, option.quality,
+            option.plan.weights, option.plan.frame_cache,
         )
         for option in (*cheaper[-half:], *better[:half])
     )  # fmt: skip

@@ -46,7 +46,9 @@ class Alternative:
     fps: int
     price_usd: Decimal
     compute_s: float
-    quality: float  # from 0 to 1; 1 is what was asked for at its best
+    quality: float  # from 0 to 1
+    weights: str = "native"
+    frame_cache: str = "native"
 
     def as_dict(self) -> dict[str, Any]:
         """An entry of `alternatives` in the public contract."""
@@ -54,6 +56,8 @@ class Alternative:
             "size": self.size,
             "steps": self.steps,
             "fps": self.fps,
+            "weights": self.weights,
+            "frame_cache": self.frame_cache,
             "price_usd": float(self.price_usd),
             "compute_seconds": round(self.compute_s, 4),
             "expected_quality": round(self.quality, 4),

@@ -29,10 +29,10 @@ def full_receipt(
     of earlier attempts that came to nothing. `batch_saved_s`: compute that sharing forwards with other clips saved.
 
     What the reference would have taken, and so what was saved, is as the quote foresaw it, at the pace of this run. A
-    quote counts on no draft and on no cached step: what they saved is of this run.
+    quote counts on no draft, no cached step and no landing: what they saved is of this run.
     """
-    drafts_saved_s = _drafts_saved_s(compute, quote)
-    beside_s = batch_saved_s + drafts_saved_s
+    drafts_saved_s, landed_s = _drafts_saved_s(compute, quote), _landing_saved_s(compute, quote)
+    beside_s = batch_saved_s + drafts_saved_s + landed_s
     pace = _pace(compute, quote, beside_s)
     levers = [
         {"name": saving.name, "saved_compute_seconds": round(pace * saving.saved_s, 4)} for saving in quote.savings
@@ -41,10 +41,10 @@ def full_receipt(
         levers.append({"name": "batch", "saved_compute_seconds": round(batch_saved_s, 4)})
     if drafts_saved_s > 0:
         levers.append({"name": "drafts", "saved_compute_seconds": round(drafts_saved_s, 4)})
-    left_out_s = max(0.0, quote.compute_s - compute.compute_seconds - beside_s)
-    if _cut_short(compute, quote):
-        levers.append({"name": "landing", "saved_compute_seconds": round(left_out_s, 4)})
-    elif quote.plan.step_cache != "none":
+    if landed_s > 0:
+        levers.append({"name": "landing", "saved_compute_seconds": round(landed_s, 4)})
+    if quote.plan.step_cache != "none":
+        left_out_s = max(0.0, quote.compute_s - compute.compute_seconds - beside_s)
         levers.append({"name": "skipped_steps", "saved_compute_seconds": round(left_out_s, 4)})
     charged = charge(compute.compute_seconds, quote)
     partial = partial_receipt(compute, quote, charged, energy, wasted_s)
@@ -101,7 +101,7 @@ def plan_as_run(compute: ComputeReceipt, quote: Quote) -> dict[str, Any]:
     plan = quote.plan_as_dict()
     if not (shortened := _cut_short(compute, quote)):
         return plan
-    saved = quote.price_usd - charge(compute.compute_seconds, quote)
+    saved = quote.rate.price(_landing_saved_s(compute, quote))
     most, fewest = quote.plan.most_steps, min(shortened)
     landed = {"what": "steps", "from": most, "to": fewest, "saves_usd": float(usd(saved))}
     return {**plan, "steps": fewest, "traded": [*plan["traded"], landed]}
@@ -112,18 +112,28 @@ def _drafts_saved_s(compute: ComputeReceipt, quote: Quote) -> float:
     if quote.plan.sampler != "draft":
         return 0.0
     needless = sum(quote.plan.most_steps - steps for steps in compute.steps if steps == DRAFTED)
+    return needless * _step_s(compute) if needless else 0.0
+
+
+def _landing_saved_s(compute: ComputeReceipt, quote: Quote) -> float:
+    """The steps that the cap took away, at what this run's steps took."""
+    shortened = _cut_short(compute, quote)
+    return sum(quote.plan.most_steps - steps for steps in shortened) * _step_s(compute) if shortened else 0.0
+
+
+def _step_s(compute: ComputeReceipt) -> float:
     forwards = sum(compute.steps) + len(compute.steps) - 1  # every chunk but the last one goes into the frame cache
-    return needless * compute.by_stage["denoise"] / forwards if needless else 0.0
+    return compute.by_stage["denoise"] / forwards
 
 
 def _pace(compute: ComputeReceipt, quote: Quote, beside_s: float) -> float:
-    """How many times as long as foreseen the run took. 1 where nobody knows of how many steps: that tells of no pace.
+    """How many times as long as foreseen the run took.
 
-    `beside_s`: saved in this run, as it was not foreseen.
+    `beside_s`: saved in this run, as it was not foreseen. A step cache may have skipped steps, nobody knows how many:
+    what is quicker for it tells of no pace.
     """
-    if _cut_short(compute, quote) or quote.plan.step_cache != "none":
-        return 1.0
-    return (compute.compute_seconds + beside_s) / quote.compute_s
+    pace = (compute.compute_seconds + beside_s) / quote.compute_s
+    return pace if quote.plan.step_cache == "none" else max(1.0, pace)
 
 
 def _cut_short(compute: ComputeReceipt, quote: Quote) -> tuple[int, ...]:

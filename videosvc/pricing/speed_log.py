@@ -1,7 +1,8 @@
 """How slow a device is now, from the receipts of its latest jobs: the shape of the fit stays, its scale moves.
 
 Shared machines run at half speed for a while and then recover, and single jobs take thrice as long for no reason.
-So the scale is a median of few, and the spread of the bound comes from what this very estimate got wrong before.
+So the scale is a median of few, in which a receipt that is alone moves nothing, and the spread of the bound comes from
+what this very estimate got wrong before.
 """
 
 from __future__ import annotations
@@ -21,9 +22,12 @@ from videosvc.config.toml_file import Section
 
 RECENT = 5  # receipts whose median is the scale: three slow ones in a row move it
 RECENT_S = 900.0  # older than this, a receipt says how the device usually is, not how it is now
+BELIEVED = 3  # of fewer receipts, the missing ones are taken to be as before: one slow job is not believed
 KEPT = 64
 COVERED = 0.95
 LEAST_SPREAD = 1.05
+MOST_SPREAD = 3.0  # what was measured is not bounded more widely than what was guessed
+ALONE = 2.0  # the largest surprise, so many times the next one, is a stall: of those who may go beyond their bound
 
 
 class Entry(Section):
@@ -34,12 +38,15 @@ class Entry(Section):
 class SpeedLog(Section):
     """The latest jobs of one device and model, oldest first."""
 
-    fingerprint: str
+    fingerprint: str  # of the fit that their ratios are to
     entries: Annotated[tuple[Entry, ...], Field(max_length=KEPT)] = ()
 
-    def slowness(self, now: float) -> float:
-        """How many times as long as fitted a job takes at `now`, in Unix seconds."""
-        return _slowness(self.entries, now)
+    def slowness(self, now: float, guessed: bool = False) -> float:
+        """How many times as long as fitted a job takes at `now`, in Unix seconds.
+
+        `guessed`: there is no fit, only a guess, and so the very first receipt knows better.
+        """
+        return _slowness(self.entries, now, None if guessed else 1.0)
 
     def spread(self, residuals: Sequence[float]) -> float:
         """The factor that covers 95 of 100 jobs, from the fit's own residuals and from past jobs' surprises."""
@@ -49,13 +56,21 @@ class SpeedLog(Section):
             if number
         ]
         ordered = sorted((*residuals, *surprises))
+        if (1 - COVERED) * len(ordered) >= 1 and ordered[-1] > ALONE * ordered[-2]:
+            ordered.pop()  # else the rank below would be its own, with fewer than 39, and a stall set the price
         rank = min(len(ordered), ceil(COVERED * (len(ordered) + 1)))  # the conformal quantile: honest for few, too
-        return max(LEAST_SPREAD, ordered[rank - 1])
+        return min(MOST_SPREAD, max(LEAST_SPREAD, ordered[rank - 1]))
 
 
-def _slowness(entries: Sequence[Entry], now: float) -> float:
-    recent = [entry.ratio for entry in entries[-RECENT:] if now - entry.at <= RECENT_S]
-    return median(recent or [entry.ratio for entry in entries] or [1.0])
+def _slowness(entries: Sequence[Entry], now: float, fitted: float | None = 1.0) -> float:
+    usually = _settled([entry.ratio for entry in entries], fitted)
+    return _settled([entry.ratio for entry in entries[-RECENT:] if now - entry.at <= RECENT_S], usually)
+
+
+def _settled(ratios: Sequence[float], before: float | None) -> float:
+    """The median; of fewer than `BELIEVED`, those that are missing are `before`, if that is known."""
+    missing = () if before is None else (BELIEVED - len(ratios)) * (before,)
+    return median((*ratios, *missing) or (1.0,))
 
 
 def load_speed_log(path: Path, fingerprint: str) -> SpeedLog:

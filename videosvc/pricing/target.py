@@ -11,6 +11,7 @@ from typing import Literal, cast, get_args
 from videosvc.errors import UserError
 from videosvc.pricing.finding import Finding
 from videosvc.pricing.options import frontier
+from videosvc.pricing.told import at_least
 
 AT_LEAST = 0.98
 Yardstick = Literal["reference", "best"]
@@ -64,4 +65,4 @@ class Target:
 
 
 def _said(offer: Finding) -> str:
-    return f"{offer.quality:.3f} at {offer.price_usd:.3g} USD a second ({offer.setting})"
+    return f"{offer.quality:.3f} at {at_least(float(offer.price_usd))} USD a second ({offer.setting})"

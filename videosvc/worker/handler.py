@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from videosvc.artifacts.previews import ClipPreviews
+from videosvc.artifacts.scratch import scratch_folder
 from videosvc.artifacts.store import Artifact, ArtifactStore
 from videosvc.config.models import load_model
 from videosvc.config.reload import LiveConfig
@@ -74,8 +74,8 @@ class VideoHandler:
         Raises ModelError if the model cannot be loaded, GenerationError if it cannot run.
         """
         engine = self._models.get(load_model(self._config.folder, plan.model), plan.loading)
-        with tempfile.TemporaryDirectory(prefix="videosvc-") as work:
-            for _ in engine.run(plan, Path(work, "video.mp4")):
+        with scratch_folder() as work:
+            for _ in engine.run(plan, work / "video.mp4"):
                 pass
 
     def joins(self, running: Sequence[Job], job: Job) -> bool:
@@ -96,7 +96,6 @@ class VideoHandler:
         """Raises LeaseLost, GiveBack, OSError (a full disk, an artifact store that is away)."""
         if threading.current_thread() is not threading.main_thread():
             share_cpu_in_thread()
-        self._checkpoints.tidy()
         try:
             outcome = self._make(job, context, Quote.parse(job.payload["quote"]))
         except Exception as error:
@@ -119,8 +118,8 @@ class VideoHandler:
         cap = None if limit_s is None else self._costs.compute_cap(plan, entry, limit_s, cold)
         attempt = Attempt(job, context, quote, engine, self._checkpoints, self._picture(job))
         energy = EnergyMeter(engine.family.device)
-        with tempfile.TemporaryDirectory(prefix="videosvc-") as work:
-            video = Path(work, "video.mp4")
+        with scratch_folder() as work:
+            video = work / "video.mp4"
             try:
                 receipt = attempt.run(video, cap)
                 used = None if receipt.shared_s else _measured(attempt, receipt, energy)

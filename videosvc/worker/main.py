@@ -24,20 +24,24 @@ from videosvc.engine.plan import Plan
 from videosvc.errors import ConfigError, GenerationError, ModelError, UserError
 from videosvc.worker.cpu_share import share_cpu
 from videosvc.worker.refused_levers import refused_levers
+from videosvc_queue.errors import LaterTables
 from videosvc_queue.runner import Handler
 from videosvc_queue.store import Store
+from videosvc_queue.ticker import Ticker
 from videosvc_queue.worker_process import WorkerOptions, worker_main
 
 log = logging.getLogger(__name__)
 
 MAX_MODELS = 2  # kept loaded at once; on a device where two do not fit, one is given up for the other
 WARM_UP_S = 0.5  # of the clip that warms up
+TIDY_S = 3600.0  # between two looks for old checkpoints
 
 
 def run_worker(settings: Settings, folder: Path) -> int:
     """Works on jobs until SIGTERM or SIGINT; returns the exit code. `folder`: configuration.
 
-    Raises ConfigError if there is no Redis to listen to, or no such device or data folder.
+    Raises ConfigError if there is no Redis to listen to, or no such device or data folder, UserError if the database is
+    of a later version.
     """
     if settings.redis_url is None:
         message = "redis_url: a worker needs its service's Redis, such as redis://localhost:6379/0"
@@ -46,7 +50,10 @@ def run_worker(settings: Settings, folder: Path) -> int:
     named = _device_name(settings.device)
     settings.make_data_dir()
     with Store(settings.database_url) as store:
-        store.migrate()
+        try:
+            store.migrate()
+        except LaterTables as error:
+            raise UserError(f"database_url: {error}", param="database_url") from error
     options = WorkerOptions(
         name=f"{settings.device.replace(':', '')}-{os.getpid()}@{socket.gethostname()}",
         routes=routes,
@@ -57,7 +64,13 @@ def run_worker(settings: Settings, folder: Path) -> int:
         beat_s=settings.lease_s / 6,
     )
     with live_config(folder) as config:
-        return worker_main(options, lambda: make_handler(settings, config, named), figures, lambda: refused(settings))
+
+        def begin() -> Handler:
+            handler = make_handler(settings, config, named)
+            tidy(settings)
+            return handler
+
+        return worker_main(options, begin, figures, lambda: refused(settings))
 
 
 def make_handler(settings: Settings, config: LiveConfig, named: str) -> Handler:
@@ -95,6 +108,16 @@ def make_handler(settings: Settings, config: LiveConfig, named: str) -> Handler:
         thread.submit(handler.warm_up, default).result()
     log.info("ready on %s", named)
     return handler
+
+
+def tidy(settings: Settings) -> None:
+    """Called in the process that computes, and goes on in a thread: removes what names prompts, or shows what they
+    became, and is nobody's any more. Not with each job, as none may come for days."""
+    from videosvc.artifacts.scratch import tidy_scratch
+    from videosvc.worker.checkpoints import CheckpointFolder
+
+    tidy_scratch()  # of the process in whose place this one is, if that was killed
+    Ticker("tidy", CheckpointFolder(settings.data_dir / "checkpoints").tidy, TIDY_S).start()
 
 
 def warm_up_plans(folder: Path, settings: Settings) -> list[Plan]:
