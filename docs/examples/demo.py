@@ -26,6 +26,7 @@ from rich.table import Table
 
 PROMPT = "a red balloon floats up over green hills"
 READY_S = 120.0  # a cold disk takes its time to load torch
+TAKEN_S = 180.0  # and so does the worker's first model
 console = Console()
 
 
@@ -60,7 +61,9 @@ def follow(client: httpx.Client, video_id: str) -> dict[str, Any]:
     columns = (label, BarColumn(), share, TimeElapsedColumn())
     with Progress(*columns, console=console) as bar, client.stream("GET", f"/videos/{video_id}/events") as events:
         task = bar.add_task("queued", total=100)
-        for line in events.iter_lines():
+        for line in events.iter_lines():  # a ping every few seconds, if there is nothing to tell
+            if bar.tasks[task].description == "queued" and (bar.tasks[task].elapsed or 0) > TAKEN_S:
+                sys.exit(f"no worker took the job in {TAKEN_S:.0f} s")
             if line.startswith("event: "):
                 kind = line.removeprefix("event: ")
                 bar.update(task, description="in progress" if kind in ("plan", "progress", "preview") else kind)

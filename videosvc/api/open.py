@@ -24,9 +24,9 @@ from videosvc.artifacts.store import ArtifactStore
 from videosvc.config.reload import live_config
 from videosvc.config.settings import Settings
 from videosvc.errors import UserError
+from videosvc.migrate import migrate
 from videosvc_queue.celery_app import make_celery
 from videosvc_queue.dispatcher import Dispatcher
-from videosvc_queue.errors import LaterTables
 from videosvc_queue.events import EventBus
 from videosvc_queue.reconciler import Reconciler
 from videosvc_queue.store import Store
@@ -51,10 +51,7 @@ def open_app(settings: Settings, folder: Path, redis_url: str) -> Iterator[FastA
     with ExitStack() as stack:
         config = stack.enter_context(live_config(folder))
         store = stack.enter_context(Store(settings.database_url))
-        try:
-            store.migrate()
-        except LaterTables as error:
-            raise UserError(f"database_url: {error}", param="database_url") from error
+        migrate(store)
         auth = _auth(settings, store)
         bus = stack.enter_context(closing(EventBus(redis_url)))
         rates = stack.enter_context(closing(RateLimiter(redis_url)))

@@ -130,13 +130,14 @@ def credit(
 
 @contextmanager
 def _store() -> Iterator[Store]:
+    from videosvc.migrate import migrate
     from videosvc_queue.store import Store
 
     settings = load_settings(config_dir())
     if settings.database_url.startswith("sqlite"):
         settings.make_data_dir()
     with Store(settings.database_url) as store:
-        store.migrate()
+        migrate(store)
         yield store
 
 

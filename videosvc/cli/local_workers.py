@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 LOOK_EVERY_S = 0.5
 RESTART_AFTER_S = (1.0, 30.0)  # at first, and at most: a worker that cannot start must not spin
 HEALTHY_AFTER_S = 60.0  # one that lived so long did start
-KILL_AFTER_S = 20.0  # beyond the time that a worker may take to drain
+KILL_AFTER_S = 25.0  # beyond the time that a worker may take to drain: a little after it would do so itself
 
 # The kernel ends the worker when the thread that started it dies, even if all of serve is SIGKILLed. A step of its own
 # before the worker, since between fork and exec of a process with threads no Python may run.

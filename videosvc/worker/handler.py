@@ -131,7 +131,7 @@ class VideoHandler:
                 return self._cut_short(stopped, quote, attempt, spent, energy)
             except ComputeCapExceeded as error:
                 self._learn(partial(self._costs.observe_stopped, plan, entry, error.slowness))
-                spent = error.kept or attempt.receipt()
+                spent = error.spent or attempt.receipt()
                 stopped = _failed(error.code, str(error), charge(spent.compute_seconds, quote))
                 stopped = self._cut_short(stopped, quote, attempt, spent, energy)
                 if error.kept is None:

@@ -22,9 +22,9 @@ from videosvc.config.settings import Settings
 from videosvc.engine.loading import device_name, pick_device
 from videosvc.engine.plan import Plan
 from videosvc.errors import ConfigError, GenerationError, ModelError, UserError
+from videosvc.migrate import migrate
 from videosvc.worker.cpu_share import share_cpu
 from videosvc.worker.refused_levers import refused_levers
-from videosvc_queue.errors import LaterTables
 from videosvc_queue.runner import Handler
 from videosvc_queue.store import Store
 from videosvc_queue.ticker import Ticker
@@ -50,10 +50,7 @@ def run_worker(settings: Settings, folder: Path) -> int:
     named = _device_name(settings.device)
     settings.make_data_dir()
     with Store(settings.database_url) as store:
-        try:
-            store.migrate()
-        except LaterTables as error:
-            raise UserError(f"database_url: {error}", param="database_url") from error
+        migrate(store)
     options = WorkerOptions(
         name=f"{settings.device.replace(':', '')}-{os.getpid()}@{socket.gethostname()}",
         routes=routes,
