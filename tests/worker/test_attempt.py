@@ -52,7 +52,7 @@ def test_a_preview_is_a_frame_that_is_there_or_a_steps_if_none_comes_for_long(
         return [event.data["progress"] for event in bench.bus.read(bench.run(handler).id) if event.kind == "preview"]
 
     monkeypatch.setattr(attempt, "PREVIEW_S", 0.0)
-    monkeypatch.setattr(attempt, "PREVIEW_SHARE", 1.0)
+    monkeypatch.setattr(attempt, "PREVIEW_SHARE", float("inf"))
     assert shown(1e9) == [50, 99]  # the chunks'
     assert shown(0.0) == [16, 33, 50, 66, 83, 99]
     monkeypatch.setattr(attempt, "PREVIEW_S", 1e9)
