@@ -120,7 +120,7 @@ def starter(folder: Path, redis_url: str) -> Iterator[Start]:
         configs = known_configs(Path(stack.enter_context(TemporaryDirectory()), "configs"))
 
         def start(**settings: Any) -> Api:
-            whole = Settings(**{"data_dir": folder, **settings})
+            whole = Settings(**{"data_dir": folder, "device": "cpu", **settings})  # whatever this machine has
             app = stack.enter_context(open_app(whole, configs, redis_url))
             return Api(stack.enter_context(running(app)), app)
 

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from decimal import Decimal
 from pathlib import Path
 
-from videosvc_queue.context import Cancelled, Context, GiveBack, MakeWay
+from videosvc_queue.context import Cancelled, Context, GiveBack, MakeWay, Unfit
 from videosvc_queue.job import Job, Status
 from videosvc_queue.runner import Handler, Outcome
 from videosvc_queue.worker_process import WorkerOptions, worker_main
@@ -35,6 +35,8 @@ def handle(job: Job, context: Context) -> Outcome:
         match job.payload.get("fault"):
             case "raise":
                 raise RuntimeError("no such luck")
+            case "unfit":
+                raise Unfit("its device is broken")
             case "die":
                 os.kill(os.getpid(), signal.SIGKILL)
     gate = Path(job.payload.get("gate", "/"))

@@ -39,9 +39,11 @@ class Service:
 
 @contextmanager
 def serving(data_dir: Path, *options: str, **variables: str) -> Iterator[Service]:
-    """`variables`: settings, in lower case. Its log is `data_dir`/serve.log, each start's after the one before."""
+    """Runs on the CPU. `variables`: settings, in lower case. Its log is `data_dir`/serve.log, each start's after the
+    one before."""
     command = [str(Path(sys.executable).with_name("videosvc")), "serve", "--port", "0", "--data-dir", str(data_dir)]
-    environment = {**os.environ, **{f"VIDEOSVC_{name.upper()}": value for name, value in variables.items()}}
+    settings = {"device": "cpu", **variables}
+    environment = {**os.environ, **{f"VIDEOSVC_{name.upper()}": value for name, value in settings.items()}}
     with (data_dir / "serve.log").open("a") as log:
         process = subprocess.Popen([*command, *options], stdout=subprocess.PIPE, stderr=log, text=True, env=environment)
     assert process.stdout is not None

@@ -37,6 +37,7 @@ class Clock:
 
     def __init__(self, slow_from: float = float("inf"), slowdown: float = 3.0, jitter: float = 0.0) -> None:
         self.now = 0.0
+        self.pace = 1.0  # how many times as long everything takes
         self.stalls: dict[int, float] = {}  # by the number of the piece: what it takes longer
         self.pieces = 0
         self._slow_from, self._slowdown = slow_from, slowdown
@@ -46,7 +47,8 @@ class Clock:
         return self.now
 
     def work(self, seconds: float) -> None:
-        seconds = seconds * (1 + self._jitter * self._random.uniform(-1, 1)) + self.stalls.get(self.pieces, 0.0)
+        seconds *= self.pace * (1 + self._jitter * self._random.uniform(-1, 1))
+        seconds += self.stalls.get(self.pieces, 0.0)
         self.pieces += 1
         quick = min(seconds, max(0.0, self._slow_from - self.now))
         self.now += quick + self._slowdown * (seconds - quick)

@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor
 
+from training.precision import mixed_precision
 from training.toyworld.evaluate import FRAMES, SEED, held_out_scenes
 from training.toyworld.latents import load_or_encode
 from training.toyworld.probe import read
@@ -85,7 +86,7 @@ def train(vae: Any, pools: Sequence[Tensor], folder: Path, budget_s: float, seed
         normalised = torch.stack([_window(pool, rng) for _ in range(BATCH)]).to(device).float()
         level = NOISE * (2 * torch.rand(BATCH, 1, 1, 1, 1, device=device) - 1).clamp(min=0)
         z = (normalised + level * torch.randn_like(normalised)) * std + mean
-        with torch.autocast(device.type, torch.bfloat16):
+        with mixed_precision(device):
             target = decoded(vae, z)
             frames, _ = student.decode_chunk(z, None)
         error = frames[:, :, -target.shape[2] :].float() - target

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,18 +26,18 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 PROMPT = "a red balloon floats up over green hills"
-READY_S = 120.0  # a cold disk takes its time to load torch
-TAKEN_S = 180.0  # and so does the worker's first model
+SERVES_S = 120.0  # a cold disk takes its time to load torch
+LOADED_S = 180.0  # and so does a worker to load its model
 console = Console()
 
 
 @contextmanager
 def service(data_dir: Path) -> Iterator[str]:
-    """Runs `videosvc serve`; yields its URL once a worker is ready."""
+    """Runs `videosvc serve`; yields its URL once it answers."""
     command = [str(Path(sys.executable).with_name("videosvc")), "serve", "--port", "0", "--data-dir", str(data_dir)]
     log = (data_dir / "serve.log").open("w+")
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
-    late = threading.Timer(READY_S, process.kill)
+    late = threading.Timer(SERVES_S, process.kill)
     late.start()
     try:
         assert process.stdout is not None
@@ -55,6 +56,15 @@ def service(data_dir: Path) -> Iterator[str]:
         log.close()
 
 
+def wait_for_worker(url: str) -> None:
+    """Until one has loaded its model: before, nobody may know what device to price for."""
+    deadline = time.monotonic() + LOADED_S
+    while not httpx.get(f"{url}/readyz", timeout=30).is_success:
+        if time.monotonic() > deadline:
+            sys.exit(f"no worker was ready in {LOADED_S:.0f} s; `videosvc doctor` may say why")
+        time.sleep(0.2)
+
+
 def follow(client: httpx.Client, video_id: str) -> dict[str, Any]:
     """Shows the job's events as a bar until it ends; returns the finished Video."""
     label, share = TextColumn("{task.description:<12}"), TextColumn("{task.percentage:>3.0f} %")
@@ -62,8 +72,8 @@ def follow(client: httpx.Client, video_id: str) -> dict[str, Any]:
     with Progress(*columns, console=console) as bar, client.stream("GET", f"/videos/{video_id}/events") as events:
         task = bar.add_task("queued", total=100)
         for line in events.iter_lines():  # a ping every few seconds, if there is nothing to tell
-            if bar.tasks[task].description == "queued" and (bar.tasks[task].elapsed or 0) > TAKEN_S:
-                sys.exit(f"no worker took the job in {TAKEN_S:.0f} s")
+            if bar.tasks[task].description == "queued" and (bar.tasks[task].elapsed or 0) > LOADED_S:
+                sys.exit(f"no worker took the job in {LOADED_S:.0f} s")
             if line.startswith("event: "):
                 kind = line.removeprefix("event: ")
                 bar.update(task, description="in progress" if kind in ("plan", "progress", "preview") else kind)
@@ -96,6 +106,8 @@ def print_receipt(video: dict[str, Any]) -> None:
 def main(output: Path) -> None:
     with tempfile.TemporaryDirectory(prefix="videosvc-demo-") as folder, service(Path(folder)) as url:
         console.print(f"service at {url}; page at {url}/, API documentation at {url}/docs")
+        with console.status("a worker loads its model"):
+            wait_for_worker(url)
         with httpx.Client(base_url=f"{url}/v1", timeout=30) as client:
             body = {"prompt": PROMPT, "seconds": 2, "seed": 7, "max_cost_usd": 0.01}
             created = client.post("/videos", json=body).raise_for_status().json()
@@ -110,4 +122,7 @@ def main(output: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    try:
+        main(Path(sys.argv[1]))
+    except httpx.HTTPError as error:
+        sys.exit(f"the service did not answer as it should: {(str(error) or type(error).__name__).splitlines()[0]}")

@@ -45,7 +45,7 @@ _TAKE = (
         attempts=jobs.c.attempts + 1,
         started_at=func.coalesce(jobs.c.started_at, bindparam("now", type_=Double)),
     )
-    .returning(*JOB_COLUMNS, jobs.c.virtual_start, jobs.c.losses)
+    .returning(*JOB_COLUMNS, jobs.c.losses)
 )
 _TAKE_ONLY = _TAKE.where(jobs.c.id == bindparam("only"))
 

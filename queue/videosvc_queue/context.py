@@ -46,6 +46,10 @@ class GiveBack(Exception):
         self.wasted_s = wasted_s
 
 
+class Unfit(Exception):
+    """Raised by a handler: its process can run nothing any more, and ends once its jobs are back in the queue."""
+
+
 class Context:
     """One attempt at one job, until `close`. A database or Redis that does not answer stops no step: the fence guards
     the end."""

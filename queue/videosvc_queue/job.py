@@ -40,9 +40,9 @@ class Job:
 
     id: str  # given by the caller
     tenant: str  # who pays
-    tier: Tier
+    tier: Tier  # how much of a hurry it is in
     route: str  # which workers can take it
-    status: Status
+    status: Status  # where it stands; ALLOWED says where it may go from there
     payload: dict[str, Any]  # JSON: what to run; never changed after submit
     detail: dict[str, Any]  # JSON: what its worker says of the run as it is now; `beat` and `finish` replace it
     result: dict[str, Any] | None  # JSON, from `finish`
@@ -55,7 +55,8 @@ class Job:
     attempts: int  # times a worker took it
     fence: int  # one more whenever a worker takes or loses it; writes under an older one are refused
     wasted_s: float  # compute of earlier attempts that has to be done again
-    created_at: float
+    created_at: float  # submitted
+    virtual_start: float  # its turn within its tier, lowest first: see fair_share.py
     started_at: float | None  # first attempt
     completed_at: float | None  # terminal, whichever way
     expires_at: float | None  # its artifacts may go then
@@ -112,7 +113,7 @@ class Beat(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Ahead:
-    """What runs before a queued job of its route. All zero but `workers` once it is no longer queued."""
+    """What runs before a queued job, of its route and of what else the workers of that take."""
 
     jobs: int  # queued before it, in fair order
     compute_s: float  # predicted for those, and what is left of the running ones

@@ -17,13 +17,18 @@ from videosvc_queue.tiers import Tier
 from videosvc_queue.workers import LIVE_S
 
 # What is asked most, by every poll: made once, as making a statement takes longer than running it.
-_ROUTE = jobs.c.route == bindparam("route")
-_JOB = select(*JOB_COLUMNS).where(jobs.c.id == bindparam("job_id"), jobs.c.deleted_at.is_(None))
-_PLACE = select(*FAIR_ORDER).where(jobs.c.id == bindparam("job_id"), jobs.c.status == Status.QUEUED)
-_RUNNING = select(func.sum(jobs.c.predicted_s * (1.0 - jobs.c.progress / 100.0))).where(
-    jobs.c.status == Status.IN_PROGRESS, _ROUTE
+_ALIVE = workers.c.route == bindparam("route"), workers.c.seen_at > bindparam("seen_after")
+# Routes whose jobs stand in one line with those of the route: all that its workers take.
+_SHARED = jobs.c.route.in_(
+    select(bindparam("route", type_=jobs.c.route.type)).union(
+        select(workers.c.route).where(workers.c.name.in_(select(workers.c.name).where(*_ALIVE)))
+    )
 )
-_LIVE = select(func.count()).where(workers.c.route == bindparam("route"), workers.c.seen_at > bindparam("seen_after"))
+_JOB = select(*JOB_COLUMNS).where(jobs.c.id == bindparam("job_id"), jobs.c.deleted_at.is_(None))
+_RUNNING = select(func.sum(jobs.c.predicted_s * (1.0 - jobs.c.progress / 100.0))).where(
+    jobs.c.status == Status.IN_PROGRESS, _SHARED
+)
+_LIVE = select(func.count()).select_from(workers).where(*_ALIVE)
 _BEFORE = select(
     func.count(),
     func.coalesce(func.sum(jobs.c.predicted_s), 0.0),
@@ -31,7 +36,7 @@ _BEFORE = select(
     _LIVE.scalar_subquery(),
 ).where(
     jobs.c.status == Status.QUEUED,
-    _ROUTE,
+    _SHARED,
     tuple_(*FAIR_ORDER) < tuple_(*(bindparam(column.name, type_=column.type) for column in FAIR_ORDER)),
 )
 
@@ -61,13 +66,11 @@ class Lookup(Database):
             return [to_job(row) for row in sql.execute(page)]
 
     def ahead(self, job: Job) -> Ahead:
-        """What stands before `job` now."""
+        """What stands now before `job`, which was queued when it was read: its place never changes."""
         here = {"route": job.route, "seen_after": self._clock() - LIVE_S}
+        place = {"tier_rank": job.tier.priority, "virtual_start": job.virtual_start}
         with self._read() as sql:
-            place = sql.execute(_PLACE, {"job_id": job.id}).one_or_none()
-            if place is None:
-                return Ahead(0, 0.0, sql.scalars(_LIVE, here).one())
-            return _ahead(sql, here, dict(place._mapping))
+            return _ahead(sql, here, {**place, "created_at": job.created_at, "id": job.id})
 
     def ahead_of_next(self, tenant: str, route: str, tier: Tier) -> Ahead:
         """What would stand before a job that the tenant submitted now."""

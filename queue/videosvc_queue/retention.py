@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import delete, select, tuple_, update
 
 from videosvc_queue.database import Database
 from videosvc_queue.job import Job, Status
@@ -21,8 +21,11 @@ BATCH = 500  # jobs whose rows go at once: under SQLite others wait meanwhile
 
 
 class Retention(Database):
-    def expired_artifacts(self, now: float, limit: int, no_clip_s: float = LEFT_BEHIND_S) -> list[Job]:
-        """Jobs whose artifacts are there and may go at `now`, the longest ended first.
+    def expired_artifacts(
+        self, now: float, limit: int, no_clip_s: float = LEFT_BEHIND_S, behind: Job | None = None
+    ) -> list[Job]:
+        """Jobs whose artifacts are there and may go at `now`, the longest ended first; if given, only those behind the
+        job `behind`.
 
         Those of a job without a clip as well, `no_clip_s` after its end, or LEFT_BEHIND_S if it was deleted: an
         attempt may have stored files before its worker was lost.
@@ -34,9 +37,11 @@ class Retention(Database):
             select(*JOB_COLUMNS)
             .where(jobs.c.removed_at.is_(None))
             .where((jobs.c.expires_at <= now) | (no_clip & (old | deleted)))
-            .order_by(jobs.c.completed_at)
+            .order_by(jobs.c.completed_at, jobs.c.id)
             .limit(limit)
         )
+        if behind is not None:
+            expired = expired.where(tuple_(jobs.c.completed_at, jobs.c.id) > (behind.completed_at, behind.id))
         with self._read() as sql:
             return [to_job(row) for row in sql.execute(expired)]
 

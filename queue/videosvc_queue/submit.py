@@ -63,9 +63,9 @@ class Submission(Database):
                 _check_balance(sql, job)
             start = max(reached)
             finish = start + job.predicted_s / limits.weight
-            made = _made(job, now)
+            made = _made(job, now, start)
             with together(sql):
-                sql.execute(_ADD, _row(made, start, finish))
+                sql.execute(_ADD, _row(made, finish))
                 take_place(sql, job, finish)
                 ledger.hold(sql, job.tenant, job.id, job.hold_usd, now)
                 ring(sql, made, now)
@@ -130,7 +130,7 @@ def _check_balance(sql: Connection, job: NewJob) -> None:
         raise QuotaExceeded("balance", message, TOP_UP_S)
 
 
-def _made(job: NewJob, now: float) -> Job:
+def _made(job: NewJob, now: float, start: float) -> Job:
     return Job(
         id=job.id,
         tenant=job.tenant,
@@ -150,6 +150,7 @@ def _made(job: NewJob, now: float) -> Job:
         fence=0,
         wasted_s=0.0,
         created_at=now,
+        virtual_start=start,
         started_at=None,
         completed_at=None,
         expires_at=None,
@@ -161,7 +162,7 @@ def _made(job: NewJob, now: float) -> Job:
     )
 
 
-def _row(job: Job, start: float, finish: float) -> dict[str, object]:
+def _row(job: Job, finish: float) -> dict[str, object]:
     fields = {column.name: getattr(job, column.name) for column in JOB_COLUMNS}
-    place = {"tier_rank": job.tier.priority, "virtual_start": start, "virtual_finish": finish}
+    place = {"tier_rank": job.tier.priority, "virtual_finish": finish}
     return {**fields, **place, "beats": 0, "losses": 0}

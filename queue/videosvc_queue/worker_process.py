@@ -10,6 +10,7 @@ import threading
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import billiard
@@ -21,7 +22,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from videosvc_queue.celery_app import RING, make_celery, queue_name, ring, silent_routes
 from videosvc_queue.company import SociableHandler, Threads, run_company
-from videosvc_queue.context import Context
+from videosvc_queue.context import Context, Unfit
 from videosvc_queue.drain import Drain
 from videosvc_queue.events import EventBus
 from videosvc_queue.job import Job
@@ -121,6 +122,7 @@ class Child:
         self._figures = figures
         self._refuses = refuses
         self._shared = shared
+        self._unfit = False
 
     def start(self, **_: Any) -> None:
         """Loads the model, then says that a worker is there. SIGTERM ends the process meanwhile."""
@@ -157,22 +159,29 @@ class Child:
             if not self._shared.stopping.value and self._run(drain) and not drain.requested:
                 self._ring_on()
         finally:
+            if self._unfit:
+                os._exit(1)  # at once, as tidying up would use what is broken; the parent makes another process
             self._shared.idle.value = 1
             signal.signal(signal.SIGTERM, before)
 
     def _run(self, drain: Drain) -> bool:
         """Whether there was a job."""
         options, handler = self._options, self._handler
-        where = self._store, self._bus, self._within_limit
+        where = self._store, self._bus, partial(self._within_limit, drain)
         who = options.routes, options.name
         how: Any = {"drain": drain, "beat_s": options.beat_s, "nudges": self._nudges}
         if isinstance(handler, SociableHandler) and handler.most > 1:
             return run_company(*where, handler, *who, threads=self._threads, **how) > 0
         return run_one(*where, *who, **how) is not None
 
-    def _within_limit(self, job: Job, context: Context) -> Outcome:
+    def _within_limit(self, drain: Drain, job: Job, context: Context) -> Outcome:
         with self._limit.within(job.id, job.max_run_s + GRACE_S):
-            return self._handler(job, context)
+            try:
+                return self._handler(job, context)
+            except Unfit:
+                self._unfit = True
+                drain.request()  # no other job is taken, and those beside it stop too
+                raise
 
     def _ring_on(self) -> None:
         """For jobs that wait with no bell left: one was lost, or heard while their tenant had enough in progress."""

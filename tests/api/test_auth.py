@@ -102,10 +102,11 @@ def test_the_first_key_ends_open_mode(api: Api, monkeypatch: pytest.MonkeyPatch)
 def test_open_mode_serves_this_machine_only(shared_api: Api) -> None:
     port = shared_api.url.rpartition(":")[2]
     with shared_api.client() as client:
-        for host in (f"localhost:{port}", f"[::1]:{port}", "127.0.0.1"):
+        for host in (f"localhost:{port}", f"[::1]:{port}", "[::1]", "127.0.0.1", f"127.0.0.2:{port}"):
             assert client.get("/v1/me", headers={"Host": host}).status_code == 200
-        rebound = client.get("/v1/me", headers={"Host": f"evil.example:{port}"})
-        assert (rebound.status_code, rebound.json()["error"]["code"]) == (403, "forbidden")
+        for host in (f"evil.example:{port}", f"127.0.0.2.evil.example:{port}", "10.0.0.1"):
+            rebound = client.get("/v1/me", headers={"Host": host})
+            assert (rebound.status_code, rebound.json()["error"]["code"]) == (403, "forbidden")
         own = {"Origin": shared_api.url}
         assert client.post("/v1/quotes", json=BALLOON, headers=own).status_code == 200
         foreign = client.post("/v1/quotes", json=BALLOON, headers={"Origin": "https://evil.example"})

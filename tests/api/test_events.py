@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import httpx
+import pytest
 import redis
 
 from api_service import Api
@@ -58,9 +59,11 @@ def test_events_come_as_they_happen_and_end(api: Api, tmp_path: Path) -> None:
 
 def test_a_lost_connection_goes_on_where_it_was(api: Api, tmp_path: Path) -> None:
     video, bus = api.create(), api.services.bus
+    bus.publish(video["id"], "plan", {"plan": video["plan"]})
     for progress in (10, 20, 30):
         bus.publish(video["id"], "progress", {"progress": progress})
     with following(api, video["id"]) as events:
+        next(events)
         first = next(events)
     with following(api, video["id"], last=first.id) as events:
         assert [next(events).data["progress"] for _ in range(2)] == [20, 30]
@@ -68,7 +71,7 @@ def test_a_lost_connection_goes_on_where_it_was(api: Api, tmp_path: Path) -> Non
     with following(api, video["id"], last=first.id) as events:
         assert [event.kind for event in events] == ["progress", "progress", "completed"]
     with following(api, video["id"], last="nonsense") as events:
-        assert [event.kind for event in events] == ["progress"] * 3 + ["completed"], "from the beginning"
+        assert [event.kind for event in events] == ["plan"] + ["progress"] * 3 + ["completed"], "from the beginning"
 
 
 def test_who_has_seen_the_end_is_told_to_stop(api: Api, tmp_path: Path) -> None:
@@ -107,7 +110,7 @@ def test_who_comes_back_after_redis_was_wiped_goes_on_and_hears_the_end(
     api: Api, tmp_path: Path, redis_url: str
 ) -> None:
     video, bus = api.create(), api.services.bus
-    bus.publish(video["id"], "progress", {"progress": 10})
+    bus.publish(video["id"], "plan", {"plan": video["plan"]})
     with following(api, video["id"]) as events:
         last = next(events).id
     with redis.Redis.from_url(redis_url) as client:
@@ -125,7 +128,7 @@ def test_who_comes_back_after_redis_was_wiped_goes_on_and_hears_the_end(
 
 def test_who_comes_back_too_late_for_some_progress_hears_the_newest_and_the_end(api: Api, tmp_path: Path) -> None:
     video, bus = api.create(), api.services.bus
-    bus.publish(video["id"], "progress", {"progress": 0})
+    bus.publish(video["id"], "plan", {"plan": video["plan"]})
     with following(api, video["id"]) as events:
         last = next(events).id
     for number in range(MAX_EVENTS + 20):
@@ -136,6 +139,33 @@ def test_who_comes_back_too_late_for_some_progress_hears_the_newest_and_the_end(
     newest = [number % 100 for number in range(MAX_EVENTS + 20)][-len(progress) :]
     assert [event.data["progress"] for event in progress] == newest
     assert len(progress) >= MAX_EVENTS - 1 and end.kind == "completed"
+
+
+def test_who_comes_late_to_a_long_job_hears_its_plan_first(api: Api, tmp_path: Path) -> None:
+    video, bus = api.create(), api.services.bus
+    bus.publish(video["id"], "plan", {"plan": video["plan"]})
+    for number in range(MAX_EVENTS + 20):
+        bus.publish(video["id"], "progress", {"progress": number % 100})
+    with following(api, video["id"]) as events:
+        plan, first = next(events), next(events)
+    assert plan[1:] == ("plan", {"plan": video["plan"]}) and first.kind == "progress"
+    with following(api, video["id"], last=plan.id) as events:
+        assert next(events) == first, "nothing is missed, and the plan is not told again"
+    api.complete(tmp_path)
+    with following(api, video["id"]) as events:
+        kinds = [event.kind for event in events]
+    assert kinds == ["plan", *["progress"] * (len(kinds) - 2), "completed"]
+
+
+def test_who_wants_a_stream_too_many_is_told_to_come_back(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("videosvc.api.events.MAX_STREAMS", 1)
+    video = api.create()
+    api.services.bus.publish(video["id"], "plan", {"plan": video["plan"]})
+    with following(api, video["id"]) as events, api.client() as client:
+        next(events)
+        answer = client.get(f"/v1/videos/{video['id']}/events")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (503, "unavailable")
+    assert int(answer.headers["Retry-After"]) >= 1
 
 
 def test_an_id_from_the_future_hides_no_end(api: Api, tmp_path: Path) -> None:

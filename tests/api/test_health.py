@@ -53,7 +53,7 @@ def test_what_is_wrong_is_told_to_the_log_alone_and_once(api: Api, caplog: pytes
 def test_without_redis_jobs_are_taken_and_readiness_says_so(
     own_redis: RedisServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    settings = Settings(data_dir=tmp_path)
+    settings = Settings(data_dir=tmp_path, device="cpu")
     opened = open_app(settings, CHECKOUT_CONFIGS, own_redis.url)
     with opened as app, running(app) as url, Api(url, app).client() as client:
         own_redis.kill()
@@ -73,7 +73,7 @@ def test_a_broken_preset_is_told_and_harms_no_other(
 ) -> None:
     folder = tmp_path / "configs"
     shutil.copytree(CHECKOUT_CONFIGS, folder)
-    settings = Settings(data_dir=tmp_path / "data")
+    settings = Settings(data_dir=tmp_path / "data", device="cpu")
     with open_app(settings, folder, redis_url) as app, running(app) as url, Api(url, app).client() as client:
         app.state.services.store.register_worker("w1", ["toyworld"], "cpu")
         (folder / "presets" / "draft.toml").write_text("[preset]\nname = 7\n")
@@ -85,6 +85,25 @@ def test_a_broken_preset_is_told_and_harms_no_other(
     assert "draft.toml" in caplog.text and str(folder) not in ready.text
     assert good.status_code == 200
     assert bad.status_code in (200, 503), "the last good one, or an honest refusal"
+
+
+def test_a_device_without_a_price_is_told(tmp_path: Path, redis_url: str, caplog: pytest.LogCaptureFixture) -> None:
+    folder = tmp_path / "configs"
+    shutil.copytree(CHECKOUT_CONFIGS, folder)
+    (folder / "devices.toml").write_text('[[devices]]\npattern = "cpu"\nusd_per_hour = 1\nwatts = 65\n')
+    settings = Settings(data_dir=tmp_path / "data", device="cpu")
+    with open_app(settings, folder, redis_url) as app, running(app) as url, Api(url, app).client() as client:
+        store = app.state.services.store
+        store.register_worker("w1", ["toyworld"], "cpu")
+        assert client.get("/readyz").json()["checks"]["configuration"] == "ok"
+        store.register_worker("w1", ["toyworld"], "NVIDIA RTX 9000")
+        ready = client.get("/readyz")
+        devices = folder / "devices.toml"
+        devices.write_text(devices.read_text().replace('"cpu"', '"*"'))
+        mended = client.get("/readyz")
+    assert ready.status_code == 200 and ready.json()["checks"]["configuration"] == "not ok"
+    assert "configuration: devices.toml: no pattern fits device 'NVIDIA RTX 9000'; add one" in caplog.text
+    assert mended.json()["checks"]["configuration"] == "ok"
 
 
 def test_metrics(start: Start) -> None:

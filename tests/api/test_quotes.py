@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from api_service import BALLOON, Api, running
+from api_service import BALLOON, Api, Start, running
 from known_configs import known_configs
+from videosvc.api import planners
 from videosvc.api.open import open_app
 from videosvc.config.settings import Settings
 
@@ -101,12 +102,28 @@ def test_a_model_that_no_worker_takes_up_is_refused(api: Api) -> None:
         assert "no worker runs 'toyworld' yet" in answer.json()["error"]["message"]
 
 
+def test_a_quote_whose_model_no_worker_runs_any_more_is_refused(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(planners, "KNOWN_FOR_S", 0.0)
+    store = api.services.store
+    store.register_worker("worker-1", ["toyworld"], "cpu")
+    with api.client() as client:
+        body = {**BALLOON, "quote_id": client.post("/v1/quotes", json=BALLOON).json()["id"]}
+        store.register_worker("worker-1", ["another"], "cpu")
+        gone = client.post("/v1/videos", json=body)
+        store.register_worker("worker-1", ["toyworld"], "cpu", None, {"weights=native": "there is no memory"})
+        unable = client.post("/v1/videos", json=body)
+        store.register_worker("worker-1", ["toyworld"], "cpu")
+        assert client.post("/v1/videos", json=body).status_code == 200
+    assert (gone.status_code, gone.json()["error"]["param"]) == (400, "model")
+    assert (unable.status_code, unable.json()["error"]["param"]) == (400, "preset")
+
+
 def test_a_preset_that_no_worker_can_load_is_refused(tmp_path: Path, redis_url: str) -> None:
     folder = known_configs(tmp_path / "configs")
     preset = folder / "presets" / "balanced.toml"
     preset.write_text(preset.read_text().replace('weights = "native"', 'weights = "int8"\ncompile = true'))
     reason = "lever weights='int8' cannot be: its products are not exact here"
-    with open_app(Settings(data_dir=tmp_path / "data"), folder, redis_url) as app, running(app) as url:
+    with open_app(Settings(data_dir=tmp_path / "data", device="cpu"), folder, redis_url) as app, running(app) as url:
         api = Api(url, app)
         store = api.services.store
         store.register_worker("one", ["toyworld"], "cpu", None, {"weights=int8": reason})
@@ -123,16 +140,82 @@ def test_a_preset_that_no_worker_can_load_is_refused(tmp_path: Path, redis_url: 
             assert client.get("/v1/videos").json()["data"] == [], "nothing is held for it"
 
 
+def test_a_frame_cache_that_no_worker_can_read_of_this_model_is_refused(tmp_path: Path, redis_url: str) -> None:
+    folder = known_configs(tmp_path / "configs")
+    preset = folder / "presets" / "balanced.toml"
+    preset.write_text(preset.read_text().replace('frame_cache = "native"', 'frame_cache = "int8"'))
+    with open_app(Settings(data_dir=tmp_path / "data"), folder, redis_url) as app, running(app) as url:
+        api = Api(url, app)
+        refuses = {"toyworld frame_cache=int8": "no kernel image"}
+        api.services.store.register_worker("one", ["toyworld", "another"], "cpu", None, refuses)
+        with api.client() as client:
+            answer = client.post("/v1/videos", json=BALLOON)
+            assert (answer.status_code, answer.json()["error"]["param"]) == (400, "preset")
+            assert "no kernel image" in answer.json()["error"]["message"]
+            assert client.post("/v1/quotes", json={**BALLOON, "preset": "quality"}).status_code == 200
+
+
 def test_a_worker_that_can_is_enough(tmp_path: Path, redis_url: str) -> None:
     folder = known_configs(tmp_path / "configs")
     preset = folder / "presets" / "balanced.toml"
     preset.write_text(preset.read_text().replace('weights = "native"', 'weights = "int8"'))
-    with open_app(Settings(data_dir=tmp_path / "data"), folder, redis_url) as app, running(app) as url:
+    with open_app(Settings(data_dir=tmp_path / "data", device="cpu"), folder, redis_url) as app, running(app) as url:
         api = Api(url, app)
         api.services.store.register_worker("one", ["toyworld"], "cpu", None, {"weights=int8": "no"})
         api.services.store.register_worker("two", ["toyworld"], "cpu")
         with api.client() as client:
             assert client.post("/v1/quotes", json=BALLOON).status_code == 200
+
+
+def test_where_there_may_be_a_gpu_the_first_worker_says_what_to_price_for(
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(planners, "NVIDIA_DRIVER", tmp_path)
+    monkeypatch.setattr(planners, "KNOWN_FOR_S", 0.0)
+    api = start(device="auto")
+    with api.client() as client:
+        for path in ("/v1/quotes", "/v1/videos"):
+            early = client.post(path, json=BALLOON)
+            assert (early.status_code, early.json()["error"]["code"]) == (503, "unavailable")
+            assert int(early.headers["Retry-After"]) >= 1
+        api.services.store.register_worker("worker-1", ["toyworld"], "NVIDIA H200")
+        assert client.post("/v1/quotes", json=BALLOON).json()["device"] == "NVIDIA H200"
+
+
+def test_on_a_cpu_that_was_chosen_nobody_waits_for_a_gpu(
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(planners, "NVIDIA_DRIVER", tmp_path)
+    with start(device="cpu").client() as client:
+        assert client.post("/v1/quotes", json=BALLOON).json()["device"] == "cpu"
+
+
+def test_auto_takes_what_a_worker_can_load(tmp_path: Path, redis_url: str) -> None:
+    folder = known_configs(tmp_path / "configs")
+    models = folder / "models.toml"
+    text = models.read_text()
+    entry = text[text.index("[[models]]") :]
+    models.write_text(entry.replace('name = "toyworld"', 'name = "first"') + "\n" + entry)
+    preset = folder / "presets" / "balanced.toml"
+    preset.write_text(preset.read_text().replace('weights = "native"', 'weights = "int8"'))
+    auto = {**BALLOON, "model": "auto"}
+    with open_app(Settings(data_dir=tmp_path / "data", device="cpu"), folder, redis_url) as app, running(app) as url:
+        api = Api(url, app)
+        api.services.store.register_worker("one", ["first"], "cpu", None, {"weights=int8": "they are not exact"})
+        api.services.store.register_worker("two", ["toyworld"], "cpu")
+        with api.client() as client:
+            assert client.post("/v1/quotes", json=auto).json()["model"] == "toyworld"
+            answer = client.post("/v1/quotes", json={**BALLOON, "model": "first"})
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "preset")
+
+
+def test_a_fleet_of_several_kinds_of_devices_is_told_once(api: Api, caplog: pytest.LogCaptureFixture) -> None:
+    api.services.store.register_worker("worker-1", ["toyworld"], "NVIDIA H200")
+    api.services.store.register_worker("worker-2", ["toyworld"], "NVIDIA A100")
+    with api.client() as client:
+        devices = {client.post("/v1/quotes", json=BALLOON).json()["device"] for _ in range(2)}
+    assert devices == {"NVIDIA A100"}, "the first by name, whichever replica is asked"
+    assert caplog.messages.count("workers run on NVIDIA A100 and NVIDIA H200; all quotes are for NVIDIA A100") == 1
 
 
 def test_it_is_for_the_last_workers_device(api: Api) -> None:

@@ -35,6 +35,15 @@ def test_who_am_i(api: Api) -> None:
     assert me["spent_today_usd"] == price and me["balance_usd"] is me["available_usd"] is None
 
 
+def test_open_modes_tenant_can_check_webhooks_before_its_first_job(api: Api) -> None:
+    with api.client() as client:
+        secret = client.get("/v1/me").json()["webhook_secret"]
+    assert secret.startswith("whsec_")
+    api.create()
+    with api.client() as client:
+        assert client.get("/v1/me").json()["webhook_secret"] == secret
+
+
 def test_who_pays_in_advance_spends_no_more(api: Api, tmp_path: Path) -> None:
     store = api.services.store
     price = Decimal(str(api.create()["quote"]["price_usd"]))

@@ -116,6 +116,28 @@ def test_a_file_that_cannot_go_is_tried_again(
     assert sweeper.tick(now=2000.0) == 1
 
 
+def test_however_many_have_expired_all_go_at_once_past_those_that_cannot(
+    store: Store, artifacts: ArtifactStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = ArtifactStore.delete
+
+    def stuck(self: ArtifactStore, job_id: str) -> None:
+        if job_id < "video_2":
+            raise PermissionError(f"{job_id} is not yours")
+        whole(self, job_id)
+
+    video = tmp_path / "video.mp4"
+    video.write_bytes(b"clip")
+    for number in range(5):
+        finish(store, artifacts, f"video_{number}", 1000.0, video)
+    monkeypatch.setattr("videosvc.artifacts.retention.BATCH", 2)
+    monkeypatch.setattr(ArtifactStore, "delete", stuck)
+    with pytest.raises(PermissionError, match="video_1 is not yours"):
+        Sweeper(store, artifacts, KEPT_S).tick(now=2000.0)
+    left = [job.id for job in store.expired_artifacts(now=2000.0, limit=10)]
+    assert left == ["video_0", "video_1"], "to be tried again"
+
+
 def test_a_picture_whose_job_never_came_to_be_goes_after_a_day(
     store: Store, artifacts: ArtifactStore, tmp_path: Path
 ) -> None:

@@ -10,6 +10,13 @@ import pytest
 from bench import pricing
 from known_configs import known_configs
 from tiny_model import make_tiny_checkpoint
+from videosvc.config.models import load_model
+from videosvc.config.request import Request, resolve_plan
+from videosvc.config.settings import load_settings
+from videosvc.engine.generate import Engine
+from videosvc.pricing.cost_model import CostModel
+from videosvc.pricing.shape import read_shape
+from virtual_device import Clock, Rates, VirtualFamily, no_ffmpeg
 
 
 def test_a_few_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -28,6 +35,27 @@ def test_a_few_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (own_spread,) = measures["machine's own spread"]["samples"]  # of the one job in ten that runs twice
     assert own_spread > 0
     assert measures["capped jobs beyond their cap"]["samples"] == [0.0]
+
+
+@pytest.mark.parametrize(
+    ("stalled", "beyond"),
+    [("nothing", False), ("closing", False), ("denoise", True)],  # closing the file is on the house, by design
+)
+def test_a_job_is_beyond_its_cap_by_what_it_ran_not_by_what_it_was_charged(
+    stalled: str, beyond: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = known_configs(tmp_path / "configs")
+    entry = load_model(folder, "toyworld")
+    plan = resolve_plan(Request("a red ball", seed=1), folder, load_settings(folder)).plan
+    rates = Rates(text=0.05, forward=0.1, decode=0.05, write=0.01, finish=0.05)
+    family = VirtualFamily(Clock(), rates, read_shape(entry).spec)
+    no_ffmpeg(monkeypatch, family)
+    model, results, file = CostModel(tmp_path, "cpu"), pricing.Results(), tmp_path / "clip.mp4"
+    max_s = model.estimate(plan, entry).needed_s
+    pieces = {"nothing": 10**6, "closing": 14, "denoise": 2}  # a text, 4 steps, an append, a decoding, a muxing; ...
+    family.clock.stalls[pieces[stalled]] = 100 * max_s
+    pricing.run_capped(Engine(family, family.clock), entry, plan, model, max_s, file, results)
+    assert results.beyond_cap == [beyond] and results.used[0] <= 1.0
 
 
 def test_a_machine_whose_own_runs_differ_is_held_to_what_a_noisy_one_is() -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from PIL import Image
 
 from videosvc.bench import rows
@@ -114,6 +115,30 @@ def test_the_table_names_what_cannot_be(
     out = capfd.readouterr().out
     assert f"{STOCK}: cannot be here: out of memory\n" in out and "and more" not in out
     assert (tmp_path / "a.png").is_file()
+
+
+def test_a_stock_pipeline_that_cannot_be_loaded_is_a_row_with_the_reason(
+    configs: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_memory(*arguments: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory\nand more")
+
+    monkeypatch.setattr("diffusers.AnyFlowFARPipeline.to", no_memory)
+    assert run(["bench", "--rounds", "1", "--seconds", "2", "--json"]) == 0
+    out, err = capfd.readouterr()
+    assert err == ""
+    stock, ours, *_ = json.loads(out)["rows"]
+    assert stock["name"] == STOCK and stock["refused"] == "it cannot be loaded: CUDA out of memory"
+    assert ours["compute_seconds_per_second"] and ours["cheaper_than_stock"] is None
+
+
+def test_a_model_without_a_stock_pipeline_is_refused(configs: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    models = configs / "models.toml"
+    film = '\n[[models]]\nname = "film"\npath = "film"\nfamily = "wan"\nsizes = ["64x64"]\n'
+    models.write_text(models.read_text() + film)
+    assert run(["bench", "--model", "film"]) == 2
+    says = "error: --model: 'film' is of family wan; the stock pipeline runs models of family anyflow_far only\n"
+    assert capfd.readouterr().err == says
 
 
 @pytest.fixture

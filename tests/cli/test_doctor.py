@@ -29,6 +29,7 @@ def test_all_is_well(capsys: pytest.CaptureFixture[str]) -> None:
     assert all(line.startswith("ok    ") for line in lines)
     assert "toyworld is whole" in "".join(lines)
     assert "ok    attention: toyworld native" in lines
+    assert "ok    calibration: cpu is not calibrated: quotes are guesses until `videosvc calibrate` has run" in lines
 
 
 def test_each_trouble_is_a_line_that_says_what_to_do(
@@ -42,10 +43,10 @@ def test_each_trouble_is_a_line_that_says_what_to_do(
     monkeypatch.setenv("VIDEOSVC_REDIS_URL", "redis://:hidden@127.0.0.1:1/0")
     (tmp_path / "jobs.db").write_text("no database")
     monkeypatch.setenv("VIDEOSVC_DATABASE_URL", f"sqlite:///{tmp_path / 'jobs.db'}")
-    assert run(["doctor"]) == 1
+    assert run(["doctor"]) == 4
     lines = capsys.readouterr().out.splitlines()
     troubles = [line for line in lines if line.startswith("fix")]
-    assert [line.split()[1] for line in lines if line not in troubles] == ["versions:", "attention:"]
+    assert [line.split()[1] for line in lines if line not in troubles] == ["versions:", "calibration:", "attention:"]
     for line, says in zip(
         troubles,
         ("draft.toml", "there are auto, cpu", "install ffmpeg", "no folder", "REDIS_URL", "jobs.db", "make room"),
@@ -66,7 +67,7 @@ def test_a_database_that_does_not_answer_is_a_line(
     url: str, says: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("VIDEOSVC_DATABASE_URL", url)
-    assert run(["doctor"]) == 1
+    assert run(["doctor"]) == 4
     (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("fix   database")]
     assert says in line and "hidden" not in line and "sqlalche.me" not in line
 
@@ -80,9 +81,19 @@ def test_a_bundled_model_that_is_not_as_it_was_shipped(
     monkeypatch.setattr("videosvc.config.models.PACKAGE", tmp_path)
     weights = folder / "transformer" / "diffusion_pytorch_model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-4000] + b"\xff" * 4000)
-    assert run(["doctor"]) == 1
+    assert run(["doctor"]) == 4
     out = capsys.readouterr().out
     assert "fix   bundled model: model 'toyworld': transformer/" in out and "is damaged: its SHA-256" in out
+
+
+def test_a_device_without_a_price(
+    tiny_configs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("VIDEOSVC_DEVICE", "cpu")
+    (tiny_configs / "devices.toml").write_text('[[devices]]\npattern = "*h200*"\nusd_per_hour = 4\nwatts = 700\n')
+    assert run(["doctor"]) == 4
+    out = capsys.readouterr().out
+    assert "fix   device: devices.toml: no pattern fits device 'cpu'; add one with its price\n" in out
 
 
 def test_the_redis_and_the_database_that_are_set(

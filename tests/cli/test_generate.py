@@ -118,6 +118,15 @@ def test_unknown_words_are_named_on_stderr(clips: Path, capfd: pytest.CaptureFix
     json.loads(out)
 
 
+def test_a_negative_prompt_that_nothing_reads_is_told_on_stderr(
+    clips: Path, tiny_configs: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    models = tiny_configs / "models.toml"
+    models.write_text(models.read_text() + '\nnegative_prompt = "the sea"\n')  # of the defaults
+    assert run(["generate", PROMPT, "-o", str(clips / "a.mp4"), *QUICK, "--json"]) == 0
+    assert capfd.readouterr().err.startswith("warning: negative_prompt does nothing: ")
+
+
 @pytest.mark.parametrize(
     ("arguments", "names"),
     [

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 
 from eventually import eventually
 from videosvc.cli import local_workers
-from videosvc.cli.local_workers import LocalWorkers
+from videosvc.cli.local_workers import LocalWorkers, worker_devices
 
 
 def test_a_worker_that_could_not_be_started_or_ended_is_started_again(
@@ -32,3 +33,21 @@ def test_a_worker_that_could_not_be_started_or_ended_is_started_again(
         second = psutil.Process(int(started.read_text()))
         assert "the worker on cpu ended with -9" in caplog.text
     assert not second.is_running(), "it ends with whoever started it"
+
+
+def test_a_worker_for_each_gpu_there_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program, started = tmp_path / "nvidia-smi", tmp_path / "started"
+    started.mkdir()
+    # In the place of Python too: asked by torch's name it counts two, and run as a worker it says for which device.
+    program.write_text(
+        '#!/bin/sh\ncase "$*" in *device_count*) echo 2; exit;; esac\n'
+        f"for last; do :; done\ntouch {started}/$last\nexec sleep 600\n"
+    )
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setattr(sys, "executable", str(program))
+    devices = worker_devices("auto", None)
+    assert worker_devices("auto", 3) == [*devices, devices[0]]
+    with LocalWorkers(devices, {}, drain_s=10):
+        eventually(lambda: len(list(started.iterdir())) == 2)
+    assert {path.name for path in started.iterdir()} == {"cuda:0", "cuda:1"}

@@ -44,9 +44,13 @@ def test_check_refuses_what_this_device_cannot(
     assert "lever compile=true cannot be: there is no compiler" in lines
     assert "lever decode='tiny' cannot be: model 'toyworld' has no folder tiny_decoder" in lines
     assert "lever weights='native' is supported" in lines and "lever compile='false' is supported" in lines
-    assert any(
-        line.startswith("attention and offload in models.toml: family anyflow_far has its own") for line in lines
-    )
+    assert "offload of text_encoder cannot be: it needs a GPU to come back from, and this is a cpu" in lines
+    for begins in (
+        "offload of vae cannot be: only an AutoencoderKLWan is worth it, and this is a CausalConvAutoencoder",
+        "attention: does nothing for family anyflow_far (it has its own",
+        "mag_ratios: does nothing for family anyflow_far",
+    ):
+        assert any(line.startswith(begins) for line in lines)
 
 
 def test_check_by_path_tells_the_family(tiny_checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -115,3 +119,21 @@ def test_check_refuses_a_transformer_of_no_family(tiny_copy: Path, capsys: pytes
     config.write_text(json.dumps({"_class_name": "LTXVideoTransformer3DModel"}))
     assert run(["models", "check", str(tiny_copy)]) == 2
     assert "no family here loads a LTXVideoTransformer3DModel" in capsys.readouterr().err
+
+
+def test_check_finds_a_damaged_number(tiny_copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tiny_copy / "transformer" / "config.json"
+    config = json.loads(file.read_text())
+    del config["attention_head_dim"]
+    file.write_text(json.dumps(config))
+    assert run(["models", "check", str(tiny_copy)]) == 2
+    says = "error: model 'copy': transformer/config.json: attention_head_dim: is missing\n"
+    assert capsys.readouterr().err == says
+
+
+def test_check_by_name_finds_a_grid_that_does_not_fit(tiny_configs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    models = tiny_configs / "models.toml"
+    models.write_text(models.read_text().replace("grid = 16", "grid = 8"))
+    assert run(["models", "check", "toyworld"]) == 2
+    says = "error: model 'toyworld': grid = 8 in models.toml must be a multiple of 16, the checkpoint's\n"
+    assert capsys.readouterr().err == says

@@ -101,6 +101,20 @@ def test_check_refuses_what_this_device_cannot(
     assert capsys.readouterr().err == f"error: preset {file}: {says}\n"
 
 
+def test_check_refuses_a_frame_cache_that_this_device_cannot_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from videosvc.families import far_codecs
+
+    refusal = "lever frame_cache='int8' cannot be: no kernel image"
+    monkeypatch.setattr(far_codecs, "codec_refusal", lambda codec, *_: refusal if codec == "int8" else None)
+    for value, code in (("int8", 2), ("int4", 0)):
+        file = tmp_path / "draft.toml"
+        file.write_text(preset_text("draft").replace('frame_cache = "native"', f'frame_cache = "{value}"'))
+        assert run(["presets", "check", str(file)]) == code
+    assert capsys.readouterr().err == f"error: preset {file}: {refusal}\n"
+
+
 def test_check_of_no_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["presets", "check", str(tmp_path / "none.toml")]) == 2
     assert "cannot be read" in capsys.readouterr().err

@@ -80,3 +80,26 @@ def test_a_picture_is_quoted(tmp_path: Path, capfd: pytest.CaptureFixture[str]) 
     assert prices[0] < prices[1]
     assert run(["quote", PROMPT, "--input-reference", str(tmp_path)]) == 2
     assert "--input-reference: " in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(("lever", "value"), [("weights", "int8"), ("frame_cache", "int4")])
+def test_a_preset_that_this_device_refuses_has_no_price(
+    lever: str, value: str, tiny_configs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    """It is refused as `generate` refuses it."""
+    refusal = f"lever {lever}={value!r} cannot be: no such thing here"
+    monkeypatch.setattr("videosvc.families.block_levers.int8_refusal", lambda device: "no such thing here")
+    for module in ("far_codecs", "anyflow_far"):
+        monkeypatch.setattr(
+            f"videosvc.families.{module}.codec_refusal", lambda codec, *_: refusal if codec == "int4" else None
+        )
+    draft = tiny_configs / "presets" / "draft.toml"
+    draft.write_text(draft.read_text().replace(f'{lever} = "native"', f'{lever} = "{value}"'))
+    told = []
+    for words in (["quote", PROMPT], ["generate", PROMPT, "-o", str(tmp_path / "a.mp4")]):
+        assert run([*words, "--preset", "draft", "--seconds", "1"]) == 2
+        out, err = capfd.readouterr()
+        assert out == ""
+        told.append(err)
+    assert told[0] == told[1] == f"error: model 'toyworld': {refusal}\n"

@@ -11,14 +11,15 @@ from videosvc.errors import ConfigError
 
 def test_the_first_pattern_that_fits_counts() -> None:
     rates = load_devices(CHECKOUT_CONFIGS)
-    h200 = rates.rate_of("NVIDIA H200")
-    assert h200 is not None and h200.pattern == "*h200*"
-    assert rates.rate_of("cpu") is not None
-    assert rates.rate_of("abacus") is None
+    assert rates.rate_of("NVIDIA H200").pattern == "*h200*"
+    assert rates.rate_of("cpu").pattern == "cpu*"
+    assert rates.rate_of("abacus").pattern == "*", "no device is without a price as shipped"
 
 
 def test_no_file_is_no_rates(tmp_path: Path) -> None:
     assert load_devices(tmp_path).devices == ()
+    with pytest.raises(ConfigError, match=r"devices.toml: no pattern fits device 'cpu'; add one"):
+        load_devices(tmp_path).rate_of("cpu")
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ path = "weights"
 family = "anyflow_far"
 sizes = ["64x64"]
 """
+WAN = GOOD.replace("anyflow_far", "wan")
 
 
 def _write(folder: Path, text: str) -> Path:
@@ -65,8 +66,10 @@ def test_a_hub_id_without_a_network_is_one_line(tmp_path: Path) -> None:
         (GOOD.replace("anyflow_far", "ltx"), "models.0.family = 'ltx': must be 'anyflow_far' or 'wan'"),
         (GOOD.replace("64x64", "70x64"), "sizes has 70x64"),
         (GOOD.replace('"tiny"', '"auto"'), "models.0.name = 'auto': auto is what a request says"),
-        (GOOD + 'attention = "flash"', "attention and offload: family anyflow_far has its own attention"),
-        (GOOD + 'offload = ["vae"]', "attention and offload: family anyflow_far has its own attention"),
+        (GOOD + 'attention = "flash"', "attention: does nothing for family anyflow_far (it has its own"),
+        (GOOD + "mag_ratios = [1.0]", "mag_ratios: does nothing for family anyflow_far (its few steps"),
+        (WAN + "window_chunks = 2", "window_chunks: does nothing for family wan (the whole clip is denoised at once"),
+        (WAN + "sink_chunks = 1", "sink_chunks: does nothing for family wan"),
         (GOOD + 'offload = ["encoder"]', "models.0.offload.0 = 'encoder': must be 'text_encoder' or 'vae'"),
         (GOOD + "offload = true", "models.0.offload = True: must be a list of 'text_encoder', 'vae'"),
         (GOOD + "sink_chunks = 1", "sink_chunks needs window_chunks: without a window every chunk is kept"),
@@ -82,9 +85,8 @@ def test_a_mistake_names_file_and_key(tmp_path: Path, text: str, says: str) -> N
 
 
 def test_how_it_is_loaded_is_told_from_other_ways(tmp_path: Path) -> None:
-    wan = GOOD.replace("anyflow_far", "wan")
     extras = ("", 'attention = "auto"', 'attention = "flash"', 'offload = ["vae"]', 'offload = ["text_encoder", "vae"]')
-    ways = [load_model(_write(tmp_path, wan + extra + "\n" * number), "tiny") for number, extra in enumerate(extras)]
+    ways = [load_model(_write(tmp_path, WAN + extra + "\n" * number), "tiny") for number, extra in enumerate(extras)]
     assert ways[0].loading == "" and len({way.loading for way in ways}) == len(extras)
 
 

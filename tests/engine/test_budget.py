@@ -51,6 +51,7 @@ class Run:
             return
         assert receipt.compute_seconds <= cap_s * (1 + 1e-9)
         assert receipt.compute_seconds + receipt.wasted_s == pytest.approx(self.clock.now)
+        assert self.clock.now - receipt.closing_s <= cap_s * (1 + 1e-9)
         assert receipt.wasted_s <= 3 * 1.2 * RATES.finish
 
     @property

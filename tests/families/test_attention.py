@@ -113,6 +113,25 @@ def test_on_a_cpu_only_native_counts() -> None:
     assert not {"math", "sage"} & set(MEASURED)  # one fuses nothing, the other changes clips
 
 
+@pytest.mark.parametrize(
+    ("name", "flag", "package"),
+    [
+        ("flash", "_CAN_USE_FLASH_ATTN", "flash-attn"),
+        ("sage", "_CAN_USE_SAGE_ATTN", "sageattention"),
+        ("xformers", "_CAN_USE_XFORMERS_ATTN", "xformers"),
+    ],
+)
+def test_a_gpu_needs_the_package(name: str, flag: str, package: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for there in (False, True):
+        monkeypatch.setattr(f"diffusers.models.attention_dispatch.{flag}", there)
+        refusal = attention_refusal(name, torch.device("cuda"))
+        if there:
+            assert refusal is None
+        else:
+            assert refusal is not None and refusal.startswith(f"attention = {name!r} cannot be: ")
+            assert f"install `{package}" in refusal and "\n" not in refusal
+
+
 def test_one_named_that_cannot_be_is_refused(folder: Path) -> None:
     with pytest.raises(ModelError, match="attention = 'xformers' needs a GPU, and this is a cpu"):
         Wan("tiny", folder, CPU, torch.float32, attention="xformers")

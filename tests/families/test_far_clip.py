@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from videosvc.errors import UserError
 from videosvc.families.anyflow_far import AnyFlowFAR
 from videosvc.families.far_clip import FarClip
 
@@ -117,7 +118,7 @@ def test_prompt_time_and_target_matter(causal_folder: Path) -> None:
 def test_refuses_sizes_off_the_grid_and_guidance_without_a_negative(causal_folder: Path) -> None:
     family = AnyFlowFAR("tiny", causal_folder, 1, torch.device("cpu"), torch.float32)
     text = family.encode_text("red", None)
-    with pytest.raises(ValueError, match="width: 72 is not a multiple of 16"):
+    with pytest.raises(UserError, match="size: 72x64: width and height must be multiples of 16"):
         family.open_clip(72, 64, text, 1.0)
     with pytest.raises(ValueError, match="guidance_scale"):
         family.open_clip(64, 64, text, 2.0)

@@ -42,7 +42,10 @@ def test_a_gpu_without_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
     assert lever_remark("anyflow_far", "compile", "true", GPU) is None
 
 
-def test_a_cpu() -> None:
+def test_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     assert str(lever_remark("wan", "weights", "fp8", CPU)).startswith("saves memory, no time: cpu has no fp8 products")
+    monkeypatch.setattr(low_bit_weights, "int8_product_refusal", lambda device: "no such instructions")
+    assert lever_remark("wan", "weights", "int8", CPU) == "saves memory, no time: no such instructions"
+    monkeypatch.setattr(low_bit_weights, "int8_product_refusal", lambda device: None)
     for lever, value in (("weights", "bf16"), ("weights", "int8"), ("frame_cache", "int4"), ("compile", "true")):
         assert lever_remark("anyflow_far", lever, value, CPU) is None

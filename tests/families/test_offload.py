@@ -6,7 +6,10 @@ holds no numbers.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,12 +18,17 @@ from transformers import UMT5EncoderModel
 
 from tiny_model import add_tiny_decoder
 from tiny_wan import make_tiny_wan
+from videosvc.config.models import ModelEntry
 from videosvc.errors import ModelError
+from videosvc.families import anyflow_far, offload
+from videosvc.families.anyflow_far import AnyFlowFAR
+from videosvc.families.clip_decoder import Present
 from videosvc.families.components import Components
 from videosvc.families.decoder import autoencoder_class
 from videosvc.families.decoders import Decoders
 from videosvc.families.offload import OFFLOADED, decoder_while, encoder_on_call
 from videosvc.families.prompt_encoder import PromptEncoder
+from videosvc.families.registry import load_family
 from videosvc.families.wan import Wan
 from videosvc_kernels import use_onednn
 
@@ -96,8 +104,55 @@ def test_a_tiny_decoder_leaves_it_where_it_is(components: Components, family: Wa
     assert decoders.open("stream").preview(latents()).shape == (32, 32, 3)
 
 
+@pytest.fixture
+def anywhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The CPU counts as a device to offload from."""
+    monkeypatch.setattr(offload, "offload_refusal", lambda *_: None)
+
+
+@pytest.mark.usefixtures("anywhere")
+@torch.inference_mode()
+def test_a_causal_clip_is_the_same_where_parts_come_and_go(wan_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    moves: list[str] = []
+    for name in ("decoder_while", "picture_encoder_while"):
+        monkeypatch.setattr(anyflow_far, name, counted(moves, name, getattr(offload, name)))
+    entry = ModelEntry(name="tiny", path=str(wan_folder), family="anyflow_far", sizes=("64x64",))
+    made = []
+    for parts in ((), OFFLOADED):
+        model = load_family(entry.model_copy(update={"offload": parts}), CPU, torch.float32)
+        clip = model.open_clip(32, 32, model.encode_text("a red circle", "the sea"), 3.0)
+        still = model.encode_picture(torch.arange(32 * 32 * 3, dtype=torch.uint8).view(32, 32, 3))
+        clip.append(still)
+        velocity = clip.denoise(latents(), 1.0, 0.5)
+        made.append((still, velocity, clip.preview(latents()), clip.decode(still), clip.decode(latents())))
+        assert moves == (["picture_encoder_while", *3 * ["decoder_while"]] if parts else [])
+    assert all(torch.equal(here, there) for here, there in zip(*made, strict=True))
+
+
+def counted(moves: list[str], name: str, present_while: Callable[[Any, torch.device], Present]) -> Any:
+    """Which notes each time that the part comes."""
+
+    def noted(vae: Any, device: torch.device) -> Present:
+        present = present_while(vae, device)
+
+        def arrive() -> AbstractContextManager[None]:
+            moves.append(name)
+            return present()
+
+        return arrive
+
+    return noted
+
+
+def test_an_autoencoder_that_is_not_wans_stays(causal_folder: Path) -> None:
+    with pytest.raises(ModelError, match="offload of vae cannot be: .* and this is a CausalConvAutoencoder"):
+        AnyFlowFAR("tiny", causal_folder, 1, CPU, torch.float32, offload=["vae"])
+
+
 @pytest.mark.parametrize("part", OFFLOADED)
-def test_a_cpu_has_nowhere_to_offload_from(folder: Path, part: str) -> None:
-    with pytest.raises(ModelError, match=f"offload of {part} cannot be: it needs a GPU to come back from") as refused:
+def test_a_cpu_has_nowhere_to_offload_from(folder: Path, wan_folder: Path, part: str) -> None:
+    says = f"offload of {part} cannot be: it needs a GPU to come back from"
+    with pytest.raises(ModelError, match=says):
         Wan("tiny", folder, CPU, torch.float32, offload=[part])
-    assert "\n" not in refused.value.message
+    with pytest.raises(ModelError, match=says):
+        AnyFlowFAR("tiny", wan_folder, None, CPU, torch.float32, offload=[part])

@@ -16,6 +16,7 @@ import imageio_ffmpeg
 import pytest
 import torch
 from torch import Tensor
+from torch._dynamo.utils import counters
 
 from tiny_wan import SHIFT, latents_of, make_tiny_wan, stock_pipeline
 from videosvc.engine.checkpoint import Checkpoint
@@ -25,6 +26,7 @@ from videosvc.engine.generate import Engine, chunk_noise
 from videosvc.engine.plan import Plan
 from videosvc.errors import ModelError
 from videosvc.families.base import Jump
+from videosvc.families.compiled_blocks import compile_refusal
 from videosvc.families.decoder import to_frames
 from videosvc.families.load_levers import LoadLevers
 from videosvc.families.wan import Wan
@@ -260,3 +262,24 @@ def test_attention_of_one_model_is_not_that_of_another(folder: Path, family: Wan
     assert backends(family) == {AttentionBackendName.NATIVE}
     assert _AttentionBackendRegistry.get_active_backend() == before
     assert torch.allclose(other._trial(), family._trial(), atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # torch's own, while it compiles
+@torch.inference_mode()
+def test_compiled_it_is_the_same_model_at_sizes_that_wait_for_no_code_of_their_own(folder: Path, family: Wan) -> None:
+    if reason := compile_refusal(CPU):
+        pytest.skip(reason)
+    before = counters["stats"]["unique_graphs"]
+    compiled = Wan("tiny", folder, CPU, torch.float32, LoadLevers(compile=True))
+    graphs = counters["stats"]["unique_graphs"]
+    assert graphs > before
+    generator = torch.Generator().manual_seed(4)
+    for width, height, count, guidance_scale in ((48, 32, 3, 5.0), (32, 80, 1, 1.0), (96, 96, 6, 5.0)):
+        noise = torch.randn(1, 16, count, height // 8, width // 8, generator=generator)
+        velocities = []
+        for model in (family, compiled):
+            text = model.encode_text("a red circle", "the sea")
+            velocities.append(model.open_clip(width, height, text, guidance_scale).denoise(noise, 0.7, 0.7))
+        eager, fast = velocities
+        assert (fast - eager).abs().max() < 1e-5 * eager.abs().max()
+    assert counters["stats"]["unique_graphs"] == graphs

@@ -1,3 +1,5 @@
+"""Both ways are tested on every CPU: products of int8, which are exact but slow on some, and weights stored in it."""
+
 from __future__ import annotations
 
 import pytest
@@ -6,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from videosvc_kernels import Int8Linear, int8_refusal
+from videosvc_kernels import Int8Linear, int8_product_refusal, int8_refusal
 from videosvc_kernels.int8_linear import (
     MAX_IN_FEATURES,
     int8_linear_reference,
@@ -36,20 +38,28 @@ def codes(seed: int, *shape: int) -> Tensor:
     return torch.randint(-127, 128, shape, dtype=torch.int8, generator=generator)
 
 
-@given(st.integers(0, 99), sizes, sizes, sizes, st.booleans())
-def test_equals_its_reference(seed: int, m: int, k: int, n: int, bias: bool) -> None:
+def low_bit(linear: nn.Linear, storage_only: bool = False) -> Int8Linear:
+    """Whatever this machine's CPU would choose."""
+    low = Int8Linear.of(linear)
+    low.storage_only = storage_only
+    return low
+
+
+@given(st.integers(0, 99), sizes, sizes, sizes, st.booleans(), st.booleans())
+def test_equals_its_reference(seed: int, m: int, k: int, n: int, bias: bool, stored: bool) -> None:
     linear = layer(seed, k, n, bias)
     x = tokens(seed + 1, m, k)
-    low = Int8Linear.of(linear)
-    expected = int8_linear_reference(x, low.weight, linear.bias)
-    # Four roundings of float32: the sum of codes, two scales, the bias.
-    torch.testing.assert_close(low(x).double(), expected, rtol=1e-6, atol=1e-6 * (1 + k**0.5))
+    low = low_bit(linear, stored)
+    expected = int8_linear_reference(x, low.weight, linear.bias, stored)
+    # Four roundings of float32: the sum of codes, two scales, the bias. What is only stored is summed in float32.
+    rounding = 1e-5 if stored else 1e-6
+    torch.testing.assert_close(low(x).double(), expected, rtol=rounding, atol=rounding * (1 + k**0.5))
 
 
-@given(st.integers(0, 99), sizes, sizes, sizes)
-def test_off_by_no_more_than_the_quantisations(seed: int, m: int, k: int, n: int) -> None:
+@given(st.integers(0, 99), sizes, sizes, sizes, st.booleans())
+def test_off_by_no_more_than_the_quantisations(seed: int, m: int, k: int, n: int, stored: bool) -> None:
     linear, x = layer(seed, k, n), tokens(seed + 1, m, k)
-    low = Int8Linear.of(linear)
+    low = low_bit(linear, stored)
     steps, weight_steps = quantize_rows(x).scale.double()[:, None], low.scale.double()
     sums, weight_sums = x.abs().double().sum(1, keepdim=True), linear.weight.abs().double().sum(1)
     # Each number off by half a step: |x'w' - xw| <= |x| dw + |w| dx + dx dw.
@@ -75,7 +85,9 @@ def test_products_are_exact_padded_or_not(seed: int, m: int, k: int, n: int) -> 
 def test_the_longest_sum_does_not_overflow() -> None:
     longest = torch.full((1, MAX_IN_FEATURES), -127, dtype=torch.int8)
     x = torch.full((1, MAX_IN_FEATURES), 127.0)
-    assert Int8Linear(longest, torch.ones(1), None)(x).item() == pytest.approx(-MAX_IN_FEATURES * 127**2, rel=1e-6)
+    low = Int8Linear(longest, torch.ones(1), None)
+    low.storage_only = False
+    assert low(x).item() == pytest.approx(-MAX_IN_FEATURES * 127**2, rel=1e-6)
     with pytest.raises(ValueError, match="in_features: 133145 is more"):
         Int8Linear(torch.zeros(1, MAX_IN_FEATURES + 1, dtype=torch.int8), torch.ones(1), None)
 
@@ -88,19 +100,20 @@ def test_any_leading_axes(shape: tuple[int, ...]) -> None:
 
 
 def test_a_row_does_not_depend_on_others() -> None:
-    low, x = Int8Linear.of(layer(4, 33, 17)), tokens(5, 9, 33)
+    low, x = low_bit(layer(4, 33, 17)), tokens(5, 9, 33)
     alone = torch.cat([low(row[None]) for row in x])
     assert torch.equal(low(x), alone)
     x[3] *= 1e6
     assert torch.equal(low(x)[[0, 1, 2, 4, 5, 6, 7, 8]], alone[[0, 1, 2, 4, 5, 6, 7, 8]])
 
 
-def test_zeros_give_the_bias_and_nan_shows() -> None:
+@pytest.mark.parametrize("stored", [False, True])
+def test_zeros_give_the_bias_and_nan_shows(stored: bool) -> None:
     linear = layer(6, 12, 7)
     x = torch.zeros(3, 12)
     x[1, 4], x[2, 0] = float("nan"), float("inf")
-    y = Int8Linear.of(linear)(x)
-    assert torch.equal(y[0], linear.bias) and y[1:].isnan().all()
+    y = low_bit(linear, stored)(x)
+    assert torch.equal(y[0], linear.bias) and not y[1:].isfinite().any()
 
 
 def test_channels_have_scales_of_their_own() -> None:
@@ -135,3 +148,24 @@ def test_refuses_devices_that_cannot(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "_int_mm", lambda a, b: (a.long() @ b.long()).clamp(-(2**15), 2**15 - 1).int())
     assert int8_refusal(torch.device("cpu:0")) == "the int8 matrix product of cpu:0 overflows"
     int8_refusal.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("can", "stored"),
+    [
+        ({"architecture": "x86_64", "avx2": True}, True),
+        ({"architecture": "x86_64", "avx512_vnni": True}, False),
+        ({"architecture": "aarch64"}, False),  # not known to be slow
+    ],
+)
+def test_without_the_instructions_weights_are_only_stored(
+    monkeypatch: pytest.MonkeyPatch, can: dict[str, object], stored: bool
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: can)
+    refusal = int8_product_refusal(torch.device("cpu"))
+    assert (refusal is not None) is stored
+    if refusal is not None:
+        assert refusal == "this CPU has none of avx512_vnni, amx_int8, avx_vnni: weights are only stored in int8"
+    low = Int8Linear.of(layer(12, 8, 4))
+    assert low.storage_only is stored and f"storage_only={stored}" in repr(low)
+    assert int8_product_refusal(torch.device("cuda:0")) is None

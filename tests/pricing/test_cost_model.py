@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from videosvc.config.settings import Settings
 from videosvc.engine.meter import ComputeReceipt
 from videosvc.engine.plan import Plan
 from videosvc.families.attention_choice import AttentionChoice, choice_path, installed
-from videosvc.pricing.calibration import Calibration, fingerprint_of
+from videosvc.pricing.calibration import Calibration, calibration_path, fingerprint_of, levers_of
 from videosvc.pricing.cost_model import CostModel
 from videosvc.pricing.shape import ModelShape
 
@@ -139,8 +140,37 @@ def test_what_jobs_taught_a_guess_or_an_earlier_fit_is_not_held_against_a_new_on
     for _ in range(5):
         model.observe(plan, entry, _receipt(2 * fitted.compute_s, (4, 4)))
     assert model.fit(entry, plan).slowness == pytest.approx(2.0)
-    calibrated.model_copy(update={"measured_at": calibrated.measured_at + 1.0}).save(calibration_file)
+    calibrated.model_copy(update={"measured_at": time.time()}).save(calibration_file)
     assert model.estimate(plan, entry) == fitted
+
+
+def test_a_device_that_jobs_of_one_fit_found_slow_is_slow_for_the_others(
+    model: CostModel, entry: ModelEntry, plan: Plan, calibrated: Calibration, settings: Settings
+) -> None:
+    other, guessed = replace(plan, weights="int8"), replace(plan, weights="bf16")
+    path = calibration_path(settings.data_dir, "cpu", entry.name, other)
+    calibrated.model_copy(update={"levers": levers_of(other)}).save(path)
+    model.observe_stopped(plan, entry, 40.0)
+    assert model.fit(entry, other).slowness == 1.0, "one job may have stalled"
+    for _ in range(4):
+        model.observe_stopped(plan, entry, 2.0)
+    assert model.fit(entry, other).slowness == model.fit(entry, plan).slowness == 2.0
+    assert model.fit(entry, guessed).slowness == 1.0, "what a guess is off by is its own"
+    model.observe_stopped(other, entry, 2.2)
+    assert model.fit(entry, other).slowness == 2.0, "nor is one of its own jobs believed"
+    for _ in range(2):
+        model.observe_stopped(other, entry, 3.0)
+    assert (model.fit(entry, other).slowness, model.fit(entry, plan).slowness) == (3.0, 2.0), "each by its own"
+    calibrated.model_copy(update={"levers": levers_of(other), "measured_at": time.time()}).save(path)
+    assert model.fit(entry, other).slowness == 1.0, "it was measured as the device is now"
+
+
+def test_jobs_that_were_guessed_at_tell_nothing_of_the_device(
+    model: CostModel, entry: ModelEntry, plan: Plan, calibrated: Calibration
+) -> None:
+    for _ in range(5):
+        model.observe_stopped(replace(plan, weights="bf16"), entry, 0.1)
+    assert model.fit(entry, plan).slowness == 1.0
 
 
 def test_the_cap_of_a_run_has_the_costs_of_its_plan(

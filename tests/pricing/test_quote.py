@@ -3,13 +3,19 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
 
+from known_configs import known_configs
+from videosvc.config.models import ModelEntry
 from videosvc.config.request import Request, resolve_plan
+from videosvc.config.settings import Settings
+from videosvc.engine.plan import Plan
 from videosvc.errors import ConfigError, UserError
+from videosvc.pricing.calibration import Calibration, calibration_path, levers_of
 from videosvc.pricing.cap import Cap
 from videosvc.pricing.money import usd_up
 from videosvc.pricing.planner import Planner
@@ -74,9 +80,35 @@ def test_savings_add_up_from_the_reference_to_the_plan(planner: Planner) -> None
     assert reference.savings == ()
 
 
-def test_a_device_without_a_price_is_named(make_planner: Callable[..., Planner]) -> None:
+def test_what_levers_save_is_told_at_one_speed_of_the_device(
+    make_planner: Callable[..., Planner], calibrated: Calibration, plan: Plan, settings: Settings, entry: ModelEntry,
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    """The reference ran while it was quick, and what was asked for after it had slowed down."""
+    other = replace(plan, frame_cache="int4")
+    path = calibration_path(settings.data_dir, "cpu", entry.name, other)
+    calibrated.model_copy(update={"levers": levers_of(other)}).save(path)
+    folder = known_configs(tmp_path / "coded")
+    preset = folder / "presets" / "quality.toml"
+    preset.write_text(preset.read_text().replace('frame_cache = "native"', 'frame_cache = "int4"'))
+    planner = make_planner(folder)
+    before = planner.quote(QUALITY)
+    for _ in range(5):
+        planner.cost_model.observe_stopped(plan, entry, 1.0)
+        planner.cost_model.observe_stopped(other, entry, 2.0)
+    after = planner.quote(QUALITY)
+    assert before.calibrated and [saving.name for saving in before.savings] == ["frame_cache", "steps"]
+    assert after.compute_s == pytest.approx(2 * before.compute_s)
+    assert after.baseline_s == pytest.approx(2 * before.baseline_s)
+    for slow, quick in zip(after.savings, before.savings, strict=True):
+        assert slow.saved_s == pytest.approx(2 * quick.saved_s)
+
+
+def test_a_device_without_a_price_is_named(make_planner: Callable[..., Planner], tmp_path: Path) -> None:
+    folder = known_configs(tmp_path / "configs")
+    (folder / "devices.toml").write_text("")
     with pytest.raises(ConfigError, match=r"devices.toml: no pattern fits device 'abacus'; add one"):
-        make_planner(device="abacus").quote(QUALITY)
+        make_planner(folder, device="abacus").quote(QUALITY)
 
 
 def test_a_quote_comes_back_from_json_whole(planner: Planner) -> None:

@@ -15,6 +15,7 @@ from known_configs import known_configs
 from videosvc.config.models import AUTO
 from videosvc.config.request import Request
 from videosvc.config.settings import Settings
+from videosvc.engine.plan import Plan
 from videosvc.errors import CapTooLow, UserError
 from videosvc.pricing.calibration import Calibration, calibration_path
 from videosvc.pricing.cap import Cap
@@ -110,9 +111,41 @@ def test_a_deadline_is_kept_by_a_cheaper_plan(planner: Planner) -> None:
     whole = planner.quote(REQUEST)
     quote = planner.quote(REQUEST, goal=Goal(deadline_s=whole.bound_s / 2))
     assert quote.bound_s <= whole.bound_s / 2 and quote.traded != ()
-    with pytest.raises(UserError, match=r"deadline_seconds: 1e-05 is too soon; the quickest plan may take") as caught:
+    with pytest.raises(UserError, match=r"deadline_seconds: 1e-05 is too soon; the quickest allowed plan") as caught:
         planner.quote(REQUEST, goal=Goal(deadline_s=1e-5))
     assert caught.value.param == "deadline_seconds"
+
+
+@pytest.mark.parametrize("min_quality", [None, 0.7])
+@pytest.mark.parametrize("model", ["toyworld", AUTO])
+def test_what_is_asked_for_and_nothing_less_is_done_in_time_or_refused(
+    planner: Planner, model: str, min_quality: float | None
+) -> None:
+    """Though smaller plans would be."""
+    request, rejecting = replace(REQUEST, model=model), Cap(on_cap="reject")
+    whole = planner.quote(request)
+    soon = Goal(min_quality, deadline_s=whole.bound_s / 2)
+    assert planner.quote(request, goal=soon).traded != ()
+    with pytest.raises(UserError, match=r"deadline_seconds: .* is too soon; the quickest allowed plan") as caught:
+        planner.quote(request, rejecting, goal=soon)
+    assert caught.value.param == "deadline_seconds"
+    quickest_s = float(caught.value.message.split()[-2])
+    kept = planner.quote(request, rejecting, goal=Goal(min_quality, deadline_s=quickest_s))
+    assert (kept.plan, kept.traded) == (whole.plan, ()), "whoever allows that is not refused again"
+    with pytest.raises(CapTooLow):
+        planner.quote(request, replace(rejecting, max_cost_usd=whole.price_usd / 2), goal=Goal(min_quality, 1e3))
+
+
+def test_auto_looks_at_who_can_do_it(planner: Planner) -> None:
+    def why_not(plan: Plan) -> str | None:
+        return "it does not fit" if plan.model == "small" else None
+
+    assert planner.quote(REQUEST).plan.model == "small"
+    assert planner.quote(REQUEST, why_not=why_not).plan.model == "toyworld"
+    with pytest.raises(UserError, match=r"preset: 'quality' is more than any worker of model 'small' can: it does not"):
+        planner.quote(replace(REQUEST, model="small"), why_not=why_not)
+    with pytest.raises(UserError, match=r"preset: .* model 'toyworld' can: none can"):
+        planner.quote(REQUEST, why_not=lambda plan: "none can")
 
 
 def test_a_quality_out_of_reach_is_refused(planner: Planner) -> None:

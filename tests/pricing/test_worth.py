@@ -108,6 +108,23 @@ def test_weights_and_frame_cache_are_traded_where_they_were_calibrated(
     assert (quote.plan.weights, quote.plan.frame_cache) == ("native", "native"), "a guess knows no difference"
 
 
+@pytest.mark.parametrize("at_most", [0.25, 0.4, 0.7])
+def test_what_no_worker_can_load_is_not_traded_for(
+    coded: Path, make_planner: Callable[..., Planner], at_most: float
+) -> None:
+    planner = make_planner(coded)
+    whole = planner.quote(QUALITY)
+
+    def why_not(plan: Plan) -> str | None:
+        return "its products are not exact here" if plan.weights == "int8" else None
+
+    cap = Cap(max_cost_usd=whole.price_usd * Decimal(at_most))
+    quote = planner.quote(QUALITY, cap, why_not=why_not)
+    assert quote.plan.weights == "native" and quote.traded != ()
+    assert {other.weights for other in quote.alternatives} == {"native"}
+    assert planner.quote(QUALITY, cap).quality >= quote.quality
+
+
 @SHARED
 @given(shares=st.lists(st.floats(0.02, 1.5), min_size=2, max_size=2), seconds=st.sampled_from([0.5, 2.0, 7.3]))
 @pytest.mark.parametrize("kind", ["usd", "compute"])

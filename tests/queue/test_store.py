@@ -231,12 +231,29 @@ def test_ahead_adds_up_what_runs_before(store: Store, new_job: NewJobs) -> None:
     store.beat(running.id, claim.fence, progress=75)
     store.submit(new_job(predicted_s=7.0), LIMITS)
     store.submit(new_job(predicted_s=100.0, tier=Tier.BATCH), LIMITS)
-    store.submit(new_job(predicted_s=100.0, route="wan"), LIMITS)
     last, _ = store.submit(new_job(predicted_s=1.0), LIMITS)
-    store.register_worker("worker-1", ["toy", "wan"], "cpu")
+    store.register_worker("worker-1", ["toy"], "cpu")
     assert store.ahead(last) == Ahead(jobs=1, compute_s=12.0, workers=1)
-    store.cancel(last.id, "ann")
-    assert store.ahead(last) == Ahead(jobs=0, compute_s=0.0, workers=1)
+
+
+def test_ahead_is_all_that_the_workers_of_the_route_take(
+    database_url: str, clock: Clock, new_job: NewJobs
+) -> None:
+    with Store(database_url, clock) as store:
+        for route, predicted_s in (("toy", 40.0), ("wan", 20.0), ("wan", 9.0), ("far", 5.0)):
+            store.submit(new_job(tenant=f"{route} {predicted_s}", route=route, predicted_s=predicted_s), LIMITS)
+        store.register_worker("two", ["toy", "wan"], "cpu")
+        store.register_worker("three", ["wan", "far"], "cpu")
+        claim = store.claim(["toy", "wan"], "two")
+        assert claim is not None and claim.job.predicted_s == 40.0
+        store.beat(claim.job.id, claim.fence, progress=75)
+        last, _ = store.submit(new_job(predicted_s=1.0), LIMITS)
+        assert store.ahead(last) == Ahead(jobs=2, compute_s=39.0, workers=1)
+        clock.now += 1
+        assert store.ahead_of_next("bob", "toy", Tier.INTERACTIVE) == Ahead(jobs=3, compute_s=40.0, workers=1)
+        assert store.ahead_of_next("bob", "wan", Tier.INTERACTIVE) == Ahead(jobs=4, compute_s=45.0, workers=2)
+        clock.now += 30
+        assert store.ahead(last) == Ahead(jobs=0, compute_s=10.0, workers=0), "of the route itself, without any"
 
 
 def test_as_many_queued_as_allowed(store: Store, new_job: NewJobs) -> None:

@@ -402,6 +402,19 @@ def test_a_job_that_raises_leaves_the_worker_well(service: Service) -> None:
     assert child_of(worker).pid == child.pid
 
 
+@pytest.mark.parametrize("more", [(), ("company",)], ids=["alone", "in company"])
+def test_a_process_that_can_run_nothing_any_more_ends_and_another_goes_on(
+    service: Service, more: tuple[str, ...]
+) -> None:
+    worker = service.start_worker(10, *more)
+    child = child_of(worker)
+    assert service.until(service.submit(fault="unfit", once=True), Status.COMPLETED).attempts == 2
+    assert child_of(worker).pid != child.pid
+    assert service.until(service.submit(fault="unfit"), Status.FAILED).error_code == "internal_error"
+    assert service.until(service.submit(), Status.COMPLETED).attempts == 1
+    assert service.charges() == (3, Decimal("0.02"))
+
+
 def test_a_job_that_runs_over_its_limit_is_ended_by_the_kernel(service: Service) -> None:
     service.start_worker()
     limit_s = 0.5 - worker_process.GRACE_S

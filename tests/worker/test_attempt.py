@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from videosvc.api.video_object import video_object
+from videosvc.engine.budget import Budget
 from videosvc.engine.checkpoint import Checkpoint
 from videosvc.worker import attempt
 from videosvc.worker.handler import VideoHandler
@@ -41,6 +42,32 @@ def test_who_watches_sees_plan_progress_and_previews(
     assert places == [(1, 2, 1, 2), (1, 2, 2, 2), (1, 2, 2, 2), (2, 2, 1, 2), (2, 2, 2, 2), (2, 2, 2, 2)]
     picture = Image.open(io.BytesIO(bench.bus.get_preview(job.id)))
     assert (picture.format, picture.size) == ("JPEG", (64, 64))
+
+
+def test_a_negative_prompt_that_nothing_reads_is_a_warning(
+    bench: Bench, handler: VideoHandler, quoted: Any, submitted: Any
+) -> None:
+    submitted(quoted(prompt="a red zeppelin", negative_prompt="rain"))
+    unknown, unread = video_object(bench.run(handler))["warnings"]
+    assert unknown.endswith("zeppelin") and unread.startswith("negative_prompt does nothing: ")
+    submitted(quoted(negative_prompt=""))
+    assert video_object(bench.run(handler))["warnings"] == []
+
+
+def test_who_watches_sees_what_the_cap_took_and_what_that_saves(
+    bench: Bench, handler: VideoHandler, quoted: Any, submitted: Any, measured: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Budget, "steps_for", lambda budget, chunk, wanted: 2)
+    quote = quoted(preset="balanced")
+    measured(quote)
+    submitted(replace(quote, max_compute_s=1000.0))
+    events = bench.bus.read(bench.run(handler).id)
+    first, *traded = (event.data["plan"] for event in events if event.kind == "plan")
+    assert first["traded"] == [] and [plan["steps"] for plan in traded] == [2, 2]
+    for plan in traded:
+        (landing,) = plan["traded"]
+        assert (landing["what"], landing["from"], landing["to"]) == ("steps", 4, 2)
+        assert 0 < landing["saves_usd"] < float(quote.price_usd)
 
 
 def test_a_preview_is_a_frame_that_is_there_or_a_steps_if_none_comes_for_long(

@@ -57,7 +57,7 @@ def test_only_what_pays_joins(
 
 def test_together_they_become_what_they_are_alone(
     queue: Store, bus: Any, sociable: VideoHandler, quoted: Any, submitted: Any, measured: Callable[..., None],
-    monkeypatch: pytest.MonkeyPatch,
+    whole: Any, monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     """The frames that each job's muxer gets, in company and alone."""
     monkeypatch.setattr(batch, "LEAST_PATIENCE_S", 60.0)
@@ -82,12 +82,13 @@ def test_together_they_become_what_they_are_alone(
         assert 0 < levers["batch"] <= receipt["by_stage"]["denoise"]  # at a share of a half
         assert 0 < receipt["charged_usd"] <= receipt["quoted_usd"]
     monkeypatch.undo()
-    frames.clear()
+    alone = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(write, _noting(frames))
         for quote in quotes:
-            sociable.warm_up(quote.plan)  # which runs the plan, for nobody
-    alone = [torch.cat(pieces) for pieces in frames.values()]
+            frames.clear()
+            whole(quote)
+            alone += [torch.cat(pieces) for pieces in frames.values()]
     assert len(together) == len(alone) == 2
     for clip in alone:
         apart = [(clip.int() - other.int()).abs().max() for other in together]

@@ -16,12 +16,16 @@ from eventually import eventually
 from videosvc.config.models import load_model
 from videosvc.config.settings import Settings
 from videosvc.engine.budget import Budget, ComputeCapExceeded
+from videosvc.engine.generate import Engine
+from videosvc.engine.plan import Plan
 from videosvc.errors import GenerationError
 from videosvc.pricing.cost_model import CostModel
 from videosvc.worker import attempt
 from videosvc.worker.handler import VideoHandler
 from videosvc_queue import patience
+from videosvc_queue.context import Context, Unfit
 from videosvc_queue.job import Job, Status
+from videosvc_queue.runner import Outcome
 from worker_bench import Bench, break_engine
 
 RECEIPT = {
@@ -89,6 +93,28 @@ def test_out_of_memory_fails_that_job_and_the_worker_stays(
     on_the_house(bench, job)
     submitted(quoted())
     assert bench.run(handler).status is Status.COMPLETED
+
+
+@pytest.mark.parametrize("lost", [False, True], ids=["the device is well", "the device is lost"])
+def test_after_a_fault_of_the_device_the_job_goes_back_and_the_process_is_given_up(
+    bench: Bench, handler: VideoHandler, quoted: Any, submitted: Any, monkeypatch: pytest.MonkeyPatch, lost: bool
+) -> None:
+    raised: list[Exception] = []
+
+    def run(job: Job, context: Context) -> Outcome:
+        try:
+            return handler(job, context)
+        except Exception as error:
+            raised.append(error)
+            raise
+
+    monkeypatch.setattr(patience, "FIRST_REST_S", 0.0)
+    monkeypatch.setattr("videosvc.worker.handler.is_broken", lambda device: lost)
+    break_engine(monkeypatch, RuntimeError("CUDA error: an illegal memory access was encountered"), after=3)
+    submitted(quoted())
+    job = bench.run(run)
+    assert job.status is Status.QUEUED and job.detail["spent_s"] > 0
+    assert [isinstance(error, Unfit) for error in raised] == [lost]
 
 
 def test_what_fails_for_good_is_told_in_one_line_and_free(
@@ -172,19 +198,51 @@ def test_a_model_that_is_gone_or_damaged_is_named(
     assert "vae/config.json" in str(job.error_message)
 
 
-def test_a_model_whose_entry_was_edited_is_cold_again(
-    bench: Bench, handler: VideoHandler, quoted: Any, submitted: Any, folder: Path, measured: Any
-) -> None:
+def test_a_cold_job_is_run_and_charged_as_a_warm_one(
+    bench: Bench, handler: VideoHandler, quoted: Any, submitted: Any, folder: Path, measured: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """What warms up is a clip for nobody, for which the cap leaves no room. An edited entry is cold again."""
+    runs: list[Plan] = []
+    whole = Engine.run
+
+    def noting(self: Engine, plan: Plan, *arguments: Any) -> Any:
+        runs.append(plan)
+        return whole(self, plan, *arguments)
+
+    monkeypatch.setattr(Engine, "run", noting)
     quote = quoted()
-    measured(quote, cold_s=1e7)  # more than the cap leaves room for
+    measured(quote, cold_s=1e7)
     quote = replace(quote, max_compute_s=1e5)
-    handler.warm_up(quote.plan)
-    submitted(quote)
-    assert bench.run(handler).status is Status.COMPLETED
     models = folder / "models.toml"
-    models.write_text(models.read_text().replace("max_seconds = 8.0", "max_seconds = 7.0"))
-    submitted(quote)
-    assert bench.run(handler).error_code == "compute_cap_exceeded"
+    for cold in (True, False, True):
+        if cold and runs:
+            models.write_text(models.read_text().replace("max_seconds = 8.0", "max_seconds = 7.0"))
+        runs.clear()
+        submitted(quote)
+        job = bench.run(handler)
+        assert job.status is Status.COMPLETED
+        *warming, ran = runs
+        assert ran == quote.plan and len(warming) == cold
+        for plan in warming:
+            assert (plan.steps, plan.size, plan.loading) == (1, ran.size, ran.loading) and plan.prompt != ran.prompt
+
+
+def test_a_clip_that_cannot_warm_up_fails_no_job(
+    bench: Bench, handler: VideoHandler, quoted: Any, submitted: Any, monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    whole = Engine.run
+
+    def broken(self: Engine, plan: Plan, *arguments: Any) -> Any:
+        if plan.steps == 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return whole(self, plan, *arguments)
+
+    monkeypatch.setattr(Engine, "run", broken)
+    submitted(quoted())
+    assert bench.run(handler).status is Status.COMPLETED
+    assert "model toyworld is not warm: CUDA out of memory" in caplog.text
 
 
 def test_a_store_that_is_away_for_a_moment_costs_no_attempt(

@@ -21,7 +21,7 @@ from imageio_ffmpeg import get_ffmpeg_exe
 from eventually import eventually
 from videosvc.artifacts.store import ArtifactStore
 from videosvc.cli.main import run
-from videosvc.config.models import load_model
+from videosvc.config.models import load_model, load_models
 from videosvc.config.settings import Settings
 from videosvc.engine.loading import open_engine
 from videosvc.engine.plan import Plan
@@ -73,8 +73,8 @@ def service(queue: Store, redis_url: str) -> Iterator[None]:
 
 @pytest.mark.usefixtures("service")
 def test_a_job_runs_from_submit_to_its_files_and_the_worker_stops_when_told(
-    new_worker: StartWorker, queue: Store, artifacts: ArtifactStore, redis_url: str, checkpoints: Path, quoted: Any,
-    submitted: Any,
+    new_worker: StartWorker, folder: Path, queue: Store, artifacts: ArtifactStore, redis_url: str, checkpoints: Path,
+    quoted: Any, submitted: Any,
 ) -> None:  # fmt: skip
     checkpoints.mkdir(parents=True, exist_ok=True)
     old = checkpoints / "video_0.safetensors"
@@ -97,7 +97,8 @@ def test_a_job_runs_from_submit_to_its_files_and_the_worker_stops_when_told(
     asked = {"prompt_cache_hits": 0, "prompt_cache_misses": 2}  # the clip that warms up, and the job's
     eventually(lambda: queue.live_workers()[0].figures == asked, STARTED_S)
     (entry,) = queue.live_workers()
-    assert entry.refuses == refused_levers(torch.device("cpu")), "what the API must not sell"
+    refused = refused_levers(torch.device("cpu"), load_models(folder).values())
+    assert entry.refuses == refused, "what the API must not sell"
     eventually(lambda: not old.exists())
     worker.terminate()
     assert worker.wait(60) == 0

@@ -11,6 +11,7 @@ import pytest
 from videosvc.config.reload import LiveConfig
 from videosvc.config.settings import Settings
 from videosvc.families import block_levers
+from videosvc.pricing.calibration import calibration_path
 from videosvc.worker.handler import VideoHandler
 from videosvc.worker.main import MAX_MODELS, make_handler, warm_up_plans
 from videosvc_queue.events import EventBus
@@ -83,6 +84,22 @@ def test_every_compiled_preset_is_compiled_and_the_first_ones_stay(
         assert len(compilations) == MAX_MODELS, "it was in memory"
 
 
+def test_a_worker_says_once_that_its_device_was_never_calibrated(
+    compilations: list[int], config: LiveConfig, settings: Settings, queue: Store, quoted: Any,
+    measured: Callable[..., None], caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    make_handler(settings, config, "cpu of another")
+    says = "cpu of another is not calibrated: quotes are guesses until `videosvc calibrate` has run"
+    assert caplog.messages.count(says) == 1
+    caplog.clear()
+    quote = quoted(preset=settings.preset)
+    measured(quote)
+    path, moved = (calibration_path(settings.data_dir, name, "toyworld", quote.plan) for name in ("cpu", NAMED))
+    path.rename(moved)
+    make_handler(settings, config, NAMED)
+    assert "calibrate" not in caplog.text
+
+
 def test_a_worker_without_a_compiler_serves_what_needs_none(
     config: LiveConfig, settings: Settings, compiled_preset: str, queue: Store, redis_url: str, quoted: Any,
     submitted: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
@@ -106,3 +123,13 @@ def test_only_other_levers_are_warmed_beside_the_default(config: LiveConfig, set
     assert (default.compile, compiled.compile) == (False, True)
     (alone,) = warm_up_plans(config.folder, settings.model_copy(update={"preset": "quick"}))
     assert alone.compile
+
+
+def test_every_model_that_takes_it_is_compiled(config: LiveConfig, settings: Settings, folder: Path) -> None:
+    models = folder / "models.toml"
+    causal = models.read_text().replace('name = "toyworld"', 'name = "second"')
+    wan = '[[models]]\nname = "film"\npath = "film"\nfamily = "wan"\nsizes = ["64x64"]\n'  # which has no flow map
+    models.write_text("\n".join((wan, causal, models.read_text())))
+    config.refresh()
+    plans = warm_up_plans(config.folder, settings)
+    assert [(one.model, one.compile) for one in plans] == [("toyworld", False), ("toyworld", True), ("second", True)]

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from training.precision import mixed_precision
 from training.toyworld.clips import Clips, draw, sample_orders
 from training.toyworld.progress import Stage, learning_rate
 from videosvc.families.causal_autoencoder import CausalConvAutoencoder
@@ -63,7 +64,7 @@ def train(folder: Path, budget_s: float, seed: int = 0) -> CausalConvAutoencoder
         covered = torch.stack([mask for _, mask in windows]).to(device)[:, None].float()
         weight = 1 + THING_WEIGHT * covered
         weight = weight / weight.mean()
-        with torch.autocast(device, torch.bfloat16):
+        with mixed_precision(device):
             latents = model.encode(video)
             spread = latents.detach().float().std((0, 2, 3, 4), keepdim=True)
             level = LATENT_NOISE * torch.rand(BATCH, 1, 1, 1, 1, device=device)

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast, UMT5EncoderModel
 
+from training.precision import mixed_precision
 from training.toyworld.autoencoder import to_video
 from training.toyworld.captions import caption
 from training.toyworld.clips import Clips, draw
@@ -96,7 +97,7 @@ def train(folder: Path, budget_s: float, vae: CausalConvAutoencoder, student: St
         clips, indices = next(batches)
         video = to_video(clips.frames[indices].to(device))
         covered = clips.covered[indices].to(device)[:, None].float()
-        with torch.autocast(device.type, torch.bfloat16):
+        with mixed_precision(device):
             with torch.no_grad():
                 latents = model.encode(video).float()
             if rng.random() >= CLEAN_SHARE:

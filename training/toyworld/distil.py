@@ -20,6 +20,7 @@ from diffusers import AnyFlowFARTransformer3DModel
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from training.precision import mixed_precision
 from training.toyworld.flow import Batch, Batches, Velocity, follow, noised, sample_times, weighted_loss
 from training.toyworld.progress import Stage, learning_rate
 from training.toyworld.reader import Reader, disagreement, noisy
@@ -88,7 +89,7 @@ def train(
         batch = batches.draw(BATCH_TOKENS, small=done < SMALL_ONLY, captioned=True)
         count = len(batch.latents)
         instant = rng.random() < INSTANT_SHARE
-        with sdpa_kernel(SDPBackend.MATH), torch.autocast(device, torch.bfloat16):
+        with sdpa_kernel(SDPBackend.MATH), mixed_precision(device):
             if instant:
                 t = r = sample_times(count, device)
                 x, _ = noised(batch.latents, t)

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from training.precision import mixed_precision
 from training.toyworld.autoencoder import to_video
 from training.toyworld.captions import held_out
 from training.toyworld.clips import Order, draw
@@ -67,7 +68,7 @@ def encode_orders(vae: CausalConvAutoencoder, orders: list[Order]) -> Latents:
     device = vae.device
     parts = []
     for i in range(0, len(orders), ENCODE_BATCH):
-        with torch.autocast(device.type, torch.bfloat16):
+        with mixed_precision(device):
             encoded = vae.encode(to_video(clips.frames[i : i + ENCODE_BATCH].to(device)))
         parts.append(normalise(vae, encoded.float()).half().cpu())
     temporal, spatial = vae.config.scale_factor_temporal, vae.config.scale_factor_spatial

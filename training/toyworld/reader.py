@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from training.precision import mixed_precision
 from training.toyworld import vocabulary as words
 from training.toyworld.latents import CHUNK, Latents
 from training.toyworld.progress import Stage, learning_rate
@@ -95,7 +96,7 @@ def train(folder: Path, budget_s: float, latents: dict[int, Latents], device: st
         x, level = noisy(data.values[indices][:, :, first : first + CHUNK].float().to(device), MOST_NOISE)
         covered = data.covered[indices][:, 0, first : first + CHUNK].any(1)
         truth = torch.where(covered, kinds[size][indices].view(-1, 1, 1), NOTHING).to(device)  # (B, h, w)
-        with torch.autocast(device, torch.bfloat16):
+        with mixed_precision(device):
             logits = model(x, level)
         loss = F.cross_entropy(logits.float(), truth, weights)
         right = (logits.argmax(1) == truth)[(truth >= 0) & (truth < NOTHING)].float().mean()

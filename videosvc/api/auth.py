@@ -20,7 +20,6 @@ from videosvc_queue.tenants import TenantLimits
 OPEN_TENANT = "default"
 KNOWN_FOR_S = 5.0  # a revoked key works for so long still; status polls cost no query for it
 MAX_KNOWN = 10_000  # keys; guesses are kept too, so that they cost no query either
-LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
 
 bearer = HTTPBearer(auto_error=False, description="an API key of `videosvc keys create`; none is needed in open mode")
 
@@ -64,8 +63,8 @@ class Auth:
 
     def _look_up(self, secret: str | None) -> Caller | None:
         if self._open_allowed and not self._store.has_keys():
-            tenant = self._store.tenant(OPEN_TENANT)
-            return Caller(OPEN_TENANT, TenantLimits() if tenant is None else tenant.limits, open_mode=True)
+            known = self._store.tenant(OPEN_TENANT) or self._store.upsert_tenant(OPEN_TENANT, TenantLimits())
+            return Caller(known.name, known.limits, open_mode=True)
         tenant = self._store.find_key(secret) if secret else None
         return None if tenant is None else Caller(tenant.name, tenant.limits)
 
@@ -73,8 +72,9 @@ class Auth:
         """A page of somebody else in the user's browser must not spend the user's compute, neither from its own
         origin nor under a name of its own that leads here."""
         host = request.headers.get("host", "")
-        if host not in LOOPBACK_NAMES and host.rpartition(":")[0] not in LOOPBACK_NAMES:
-            message = f"without API keys the service goes by {', '.join(LOOPBACK_NAMES)} only, not {reprlib.repr(host)}"
+        # With a port or without; an IPv6 address in brackets.
+        if not any(is_loopback(name.strip("[]")) for name in (host, host.rpartition(":")[0])):
+            message = f"without API keys the service goes by localhost or a loopback address, not {reprlib.repr(host)}"
             raise ApiError(403, "forbidden", message, "Host")
         origin = request.headers.get("origin")
         if origin is not None and origin not in (f"http://{host}", *self._origins):

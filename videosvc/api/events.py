@@ -16,11 +16,13 @@ from videosvc.api.schemas import ERRORS
 from videosvc.api.services import Here, Services
 from videosvc.api.video_object import video_object
 from videosvc.api.videos import Tenant, find
+from videosvc_queue.events import range_start
 from videosvc_queue.fanout import Fanout
 from videosvc_queue.job import Job, Status
 
 router = APIRouter(prefix="/v1", tags=["videos"], responses=ERRORS)
 
+BEGINNING = "0-0"  # id of a plan that is told again: whoever comes back with it has missed no event
 END = "end"  # id of the last event: whoever comes back with it has seen everything
 KEEP_ALIVE_S = 15
 MAX_STREAMS = 2000  # of one process
@@ -60,7 +62,13 @@ async def follow_video(
 async def _stream(services: Services, fanout: Fanout, job: Job, last_event_id: str | None) -> AsyncIterator[bytes]:
     with services.metrics.stream():
         yield KEEPALIVE_COMMENT  # so that proxies hand on the headers
+        from_beginning = range_start(last_event_id) == range_start(None)
         async for events in fanout.follow(job.id, last_event_id, KEEP_ALIVE_S):
+            # Redis keeps only the newest events of a long job, and none from before it was wiped.
+            if from_beginning and events and events[0].kind in ("progress", "preview"):
+                plan = {"plan": video_object(job)["plan"]}
+                yield format_sse_event(event="plan", data_str=json.dumps(plan), id=BEGINNING)
+            from_beginning = False
             for event in events:
                 if event.kind not in ENDINGS:
                     yield format_sse_event(event=event.kind, data_str=json.dumps(event.data), id=event.id)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -15,7 +16,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from videosvc.api.errors import unavailable
 from videosvc.api.schemas import Health
 from videosvc.api.services import Here, Services
-from videosvc.errors import UserError
+from videosvc.config.devices import load_devices
+from videosvc.errors import ConfigError, UserError
 
 log = logging.getLogger(__name__)
 
@@ -90,6 +92,17 @@ def _worker(services: Services) -> None:
 
 
 def _configuration(services: Services) -> None:
-    broken = services.config.refresh()
-    if broken:
-        raise UserError("; ".join(broken.values()))
+    problems = [*services.config.refresh().values(), *_without_price(services)]
+    if problems:
+        raise UserError("; ".join(problems))
+
+
+def _without_price(services: Services) -> Iterator[str]:
+    """Of each device that workers have and nothing can be quoted for, what is to be done."""
+    rates = load_devices(services.config.folder)
+    with suppress(SQLAlchemyError):  # which the database's own check tells
+        for device in sorted({worker.device for worker in services.store.live_workers()}):
+            try:
+                rates.rate_of(device)
+            except ConfigError as error:
+                yield error.message

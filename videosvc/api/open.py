@@ -35,7 +35,6 @@ from videosvc_queue.webhooks import WebhookSender
 
 log = logging.getLogger(__name__)
 
-SWEEP_S = 30.0  # content goes at most so late; an answer says `content_expired` in time all the same
 TIDY_S = 3600.0
 
 
@@ -75,7 +74,7 @@ def open_app(settings: Settings, folder: Path, redis_url: str) -> Iterator[FastA
         tickers = (
             dispatcher,
             Reconciler(store, celery, bus, lease_s=settings.lease_s),
-            Ticker("sweeper", Sweeper(store, artifacts, settings.retention_s).tick, SWEEP_S),
+            Sweeper(store, artifacts, settings.retention_s),
             WebhookSender(store, describe, allow_private=settings.webhook_allow_private),
             Ticker("tidy", partial(store.tidy, settings.history_s), TIDY_S),
         )

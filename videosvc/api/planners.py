@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 
@@ -9,11 +10,14 @@ from videosvc.api.errors import unavailable
 from videosvc.config.reload import LiveConfig
 from videosvc.config.settings import Settings
 from videosvc.engine.loading import NVIDIA_DRIVER
+from videosvc.engine.plan import Plan
 from videosvc.errors import UserError
-from videosvc.pricing.planner import Planner
+from videosvc.pricing.planner import Planner, beyond_workers
 from videosvc.pricing.quote import Quote
 from videosvc_queue.store import Store
 from videosvc_queue.workers import Worker
+
+log = logging.getLogger(__name__)
 
 KNOWN_FOR_S = 5.0  # workers come and go slowly; a create should not ask SQL for them
 
@@ -26,10 +30,11 @@ class Planners:
         self._settings = settings
         self._store = store
         self._planners: dict[str, Planner] = {}
-        # Until the first worker was heard of: here a CPU's, unless there is a GPU whose worker still loads its model.
-        self._device = None if NVIDIA_DRIVER.exists() else "cpu"
+        # Until the first worker was heard of: a CPU's, unless there may be a GPU whose worker still loads its model.
+        self._device = "cpu" if settings.device == "cpu" or not NVIDIA_DRIVER.exists() else None
         self._live: list[Worker] = []
         self._looked_at = float("-inf")
+        self._kinds: set[str] = set()  # of devices, of the live workers
 
     def current(self) -> Planner:
         """For the device of the workers; while there are none, of the last ones. Raises ApiError 503."""
@@ -49,15 +54,18 @@ class Planners:
             raise UserError(message, param="model")
 
     def require_levers(self, quote: Quote) -> None:
-        """Raises UserError if there are workers of the model, and none of them can load it as the plan says."""
-        plan = quote.plan
-        pulled = [f"weights={plan.weights}", *(["compile=true"] if plan.compile else [])]
+        """Raises UserError if there are workers of the model, and none of them can run it as the plan says."""
+        if (reason := self.why_not(quote.plan)) is not None:
+            raise beyond_workers(quote.preset, quote.plan.model, reason)
+
+    def why_not(self, plan: Plan) -> str | None:
+        """Why no worker of the plan's model can run it with its levers; None if one can, or there are no workers."""
+        pulled = [f"weights={plan.weights}", f"{plan.model} frame_cache={plan.frame_cache}"]
+        pulled += ["compile=true"] if plan.compile else []
         self._look()
-        able = [worker for worker in self._live if plan.model in worker.routes]
-        reasons = [next((w.refuses[lever] for lever in pulled if lever in w.refuses), None) for w in able]
-        if reasons and (reason := reasons[0]) is not None and None not in reasons:
-            message = f"preset: {quote.preset!r} is more than any worker of model {plan.model!r} can: {reason}"
-            raise UserError(message, param="preset")
+        takers = [worker for worker in self._live if plan.model in worker.routes]
+        reasons = [next((w.refuses[lever] for lever in pulled if lever in w.refuses), None) for w in takers]
+        return None if None in reasons else next(iter(reasons), None)
 
     def _look(self) -> None:
         now = time.monotonic()
@@ -68,3 +76,7 @@ class Planners:
         known = self._live or self._store.live_workers(within_s=math.inf)
         # In a mixed fleet the first by name, so that replicas quote alike.
         self._device = min((worker.device for worker in known), default=self._device)
+        kinds = {worker.device for worker in self._live}
+        if len(kinds) > 1 and kinds != self._kinds:
+            log.warning("workers run on %s; all quotes are for %s", " and ".join(sorted(kinds)), self._device)
+        self._kinds = kinds

@@ -272,7 +272,7 @@ class Me(Answer):
     balance_usd: float | None = Field(description="paid in advance less charged; null if this tenant pays afterwards")
     available_usd: float | None = Field(description="the balance less what open jobs hold: what a new job may cost")
     limits: Limits
-    webhook_secret: str | None = Field(description="Standard Webhooks: what this tenant's webhooks are signed with")
+    webhook_secret: str = Field(description="Standard Webhooks: what this tenant's webhooks are signed with")
 
 
 class Health(Answer):

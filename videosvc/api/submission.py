@@ -61,9 +61,8 @@ def plan(services: Services, caller: Caller, request: VideoRequest, picture: Pic
             services.planners.require_worker(model)
             return services.store.ahead_of_next(caller.tenant, model, tier).wait_s
 
-        quote = services.planners.current().quote(wanted, request.cap(), request.tier, request.goal(), wait_s)
-        services.planners.require_levers(quote)
-        return quote
+        limits, why_not = (request.cap(), request.tier, request.goal()), services.planners.why_not
+        return services.planners.current().quote(wanted, *limits, wait_s, why_not=why_not)
     stored = services.store.get_quote(request.quote_id, caller.tenant)
     if stored is None:
         raise invalid("quote_id", f"there is no quote {reprlib.repr(request.quote_id)}")
@@ -77,6 +76,8 @@ def plan(services: Services, caller: Caller, request: VideoRequest, picture: Pic
     quote = Quote.parse(stored.body["quote"])
     if quote.plan.input_reference != (None if picture is None else picture.digest):
         raise invalid(PARAM, "send along what was quoted, the same picture or none, or ask for a new quote")
+    services.planners.require_worker(quote.plan.model)  # it may be gone since
+    services.planners.require_levers(quote)
     return quote
 
 

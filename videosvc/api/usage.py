@@ -56,7 +56,8 @@ def me(tenant: Tenant, services: Here) -> Response:
     """Whose key this is, what it has spent and paid in advance, its limits, and what webhooks are signed with."""
     spent, limits = services.store.spent_today(tenant.tenant), tenant.limits
     balance = services.store.balance(tenant.tenant)
-    known = services.store.tenant(tenant.tenant)  # open mode's one is not there before its first job
+    known = services.store.tenant(tenant.tenant)
+    assert known is not None, "as whoever calls is one"
     answer: dict[str, Any] = {
         "object": "tenant",
         "tenant": tenant.tenant,
@@ -70,7 +71,7 @@ def me(tenant: Tenant, services: Here) -> Response:
             "usd_per_day": None if limits.usd_per_day is None else float(limits.usd_per_day),
             "weight": limits.weight,
         },
-        "webhook_secret": None if known is None else known.webhook_secret,
+        "webhook_secret": known.webhook_secret,
     }
     return JSONResponse(answer)
 

@@ -24,8 +24,8 @@ from videosvc.engine.plan import Plan
 from videosvc.families.base import Family
 from videosvc.families.checks import read_json
 from videosvc.families.latent_spec import LatentSpec
-from videosvc_kernels import Int8Linear, LowBitLinear
-from videosvc_kernels.int8_linear import int8_product, int8_refusal, padded_int8_product
+from videosvc_kernels import Int8Linear, LowBitLinear, int8_product_refusal, int8_refusal
+from videosvc_kernels.int8_linear import int8_product, padded_int8_product
 
 REPEATS = 20  # of one product
 PASSES = 5  # of a step's
@@ -42,7 +42,7 @@ def largest_product(entry: ModelEntry, spec: LatentSpec, plan: Plan) -> Shape:
 
 @torch.inference_mode()
 def product_rates(device: torch.device, shape: Shape) -> dict[str, float]:
-    """Billions of operations a second by name, the median of repeats; int8 only where the device has it."""
+    """Billions of operations a second by name, the median of repeats; int8 only where the device multiplies it."""
     rows, inner, columns = shape
     linear = nn.Linear(inner, columns).to(device)
     half = nn.Linear(inner, columns).to(device, torch.bfloat16)
@@ -53,7 +53,7 @@ def product_rates(device: torch.device, shape: Shape) -> dict[str, float]:
         "bfloat16 product": lambda: F.linear(y, half.weight),
         "float32 layer": lambda: linear(x),
     }
-    if int8_refusal(device) is None:
+    if int8_refusal(device) is None and int8_product_refusal(device) is None:
         low = Int8Linear.of(linear)
         codes = torch.randint(-127, 128, (rows, inner), dtype=torch.int8, device=device)
         product = int8_product if device.type == "cpu" else padded_int8_product
@@ -66,9 +66,9 @@ def product_rates(device: torch.device, shape: Shape) -> dict[str, float]:
     return {name: operations / median(taken) / 1e9 for name, taken in seconds.items()}
 
 
-def product_of(weights: str, dtype: torch.dtype) -> str:
+def product_of(weights: str, dtype: torch.dtype, device: torch.device) -> str:
     """Which of them a step's linear layers come to."""
-    if weights == "int8":
+    if weights == "int8" and int8_product_refusal(device) is None:
         return "int8 product"
     return "float32 product" if dtype == torch.float32 else "bfloat16 product"
 
@@ -131,15 +131,15 @@ def step_products(native: Family, family: Family, plan: Plan) -> StepProducts:
 
 def _bare_input(layer: Any, x: Tensor) -> Tensor:
     """Any numbers, of the shape of `x` and the type that the layer multiplies."""
-    if isinstance(layer, Int8Linear):
+    if isinstance(layer, Int8Linear) and not layer.storage_only:
         return torch.randint(-127, 128, x.shape, dtype=torch.int8, device=x.device)
     return torch.randn_like(x)
 
 
 def _bare(layer: Any, x: Tensor) -> Callable[[], Tensor]:
-    if isinstance(layer, Int8Linear):
+    if isinstance(layer, Int8Linear) and not layer.storage_only:
         return partial(int8_product if x.device.type == "cpu" else padded_int8_product, x, layer.codes)
-    if isinstance(layer, LowBitLinear):  # fp8: on most devices stored in few bits, and multiplied in those of x
+    if isinstance(layer, LowBitLinear):  # stored in few bits, and multiplied in those of x; fp8 on most devices
         return partial(layer, x)
     return partial(F.linear, x, layer.weight)
 

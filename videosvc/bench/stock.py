@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from videosvc.errors import GenerationError
+from videosvc.errors import GenerationError, ModelError
 from videosvc.families.decoder import to_frames
 from videosvc.families.prompt_length import WAN_MAX_TOKENS
 
@@ -23,19 +23,26 @@ if TYPE_CHECKING:
 
 
 def open_stock(folder: Path, device: torch.device) -> AnyFlowFARPipeline:
-    """Loads a checkpoint that our family has loaded before: nothing in it is checked again."""
+    """Loads a checkpoint that our family has loaded before: nothing in it is checked again.
+
+    Raises ModelError if it cannot be, for want of memory, or because this pipeline needs more than our family does.
+    """
     from diffusers import AnyFlowFARPipeline, AnyFlowFARTransformer3DModel, FlowMapEulerDiscreteScheduler
     from transformers import PreTrainedTokenizerFast, UMT5EncoderModel
 
-    pipeline = AnyFlowFARPipeline(
-        tokenizer=PreTrainedTokenizerFast.from_pretrained(folder / "tokenizer"),
-        text_encoder=UMT5EncoderModel.from_pretrained(folder / "text_encoder", torch_dtype=torch.float32),
-        transformer=AnyFlowFARTransformer3DModel.from_pretrained(folder / "transformer", torch_dtype=torch.float32),
-        vae=_autoencoder_class(folder).from_pretrained(folder / "vae", torch_dtype=torch.float32),
-        scheduler=FlowMapEulerDiscreteScheduler.from_pretrained(folder / "scheduler"),
-    )
+    try:
+        pipeline = AnyFlowFARPipeline(
+            tokenizer=PreTrainedTokenizerFast.from_pretrained(folder / "tokenizer"),
+            text_encoder=UMT5EncoderModel.from_pretrained(folder / "text_encoder", torch_dtype=torch.float32),
+            transformer=AnyFlowFARTransformer3DModel.from_pretrained(folder / "transformer", torch_dtype=torch.float32),
+            vae=_autoencoder_class(folder).from_pretrained(folder / "vae", torch_dtype=torch.float32),
+            scheduler=FlowMapEulerDiscreteScheduler.from_pretrained(folder / "scheduler"),
+        ).to(device)
+    except Exception as error:  # what loaders and devices raise comes in many types
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ModelError(f"it cannot be loaded: {reason}", param="model") from error
     pipeline.set_progress_bar_config(disable=True)
-    return pipeline.to(device)
+    return pipeline
 
 
 def stock_latents(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -66,7 +66,7 @@ class Bench:
         """`on_progress` is told the share of the rounds that is done. Raises what loading a model raises."""
         entry = self.engines.entry
         family = self.engines.plain.family
-        stock = open_stock(entry.folder(), family.device)
+        stock = cache(partial(open_stock, entry.folder(), family.device))  # its row says so if it cannot be loaded
         product = largest_product(entry, family.spec, self.base)
         rates: dict[str, list[float]] = defaultdict(list)
         sequences: dict[str, list[float]] = defaultdict(list)
@@ -74,7 +74,7 @@ class Bench:
             folder = Path(name)
 
             def by_stock(prompt: str, seed: int, plan: Plan = self.base) -> Made:
-                return make_stock(stock, family, replace(plan, prompt=prompt, seed=seed), folder / "stock.mp4")
+                return make_stock(stock(), family, replace(plan, prompt=prompt, seed=seed), folder / "stock.mp4")
 
             first = self.prompts[0]
             short = replace(self.base, prompt=first, steps=TRIAL_STEPS)
@@ -99,14 +99,13 @@ class Bench:
 
         operations = steps[few.weights].operations
         lengths = (self.base.seconds, min(LONGER * self.base.seconds, entry.max_seconds))
-        stock_peaks = _peaks(lambda seconds: _stock_decode_bytes(stock, family, self.base, seconds), lengths)
         known: dict[str, tuple[int | None, ...]] = {}  # by the lever; rows share them
         for line, rung in zip(lines, (base, *rungs), strict=True):
             if line.refused is not None:
                 continue
             line.price_usd = self.rate.price(median(line.compute_s))
             if rung is base:
-                line.decode_bytes = stock_peaks
+                line.decode_bytes = _peaks(partial(_stock_decode_bytes, stock(), family, self.base), lengths)
                 continue
             plan, ours = rung.plan, self.engines.of(rung.plan).family
             if plan.decode not in known:
@@ -115,7 +114,7 @@ class Bench:
             if plan.guidance_scale == few.guidance_scale:
                 # A row of clips at once has no steps of its own.
                 reached = [operations / step_s / 1e9 for step_s in line.step_s]
-                line.share = _shares(reached, rates[product_of(plan.weights, ours.dtype)])
+                line.share = _shares(reached, rates[product_of(plan.weights, ours.dtype, ours.device)])
                 line.sequence_share = _shares(reached, sequences[plan.weights])
         return Waterfall(lines, product, rates, sequences, operations, lengths)
 

@@ -18,7 +18,7 @@ from rich.table import Table
 
 from videosvc.cli.progress import progress_bar
 from videosvc.cli.request_options import Json, Seconds, Size
-from videosvc.config.models import ModelEntry, load_model
+from videosvc.config.models import FamilyName, ModelEntry, load_model
 from videosvc.config.presets import load_preset
 from videosvc.config.request import Request, resolve_plan
 from videosvc.config.settings import config_dir, load_settings
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 SEED = 20_000  # of the probe's scenes, and of the first round
 MOST = 10_000  # rounds, clips
+STOCK_FAMILY: FamilyName = "anyflow_far"  # that `bench.stock` has a pipeline for
 KIB, MIB = 2**10, 2**20
 
 
@@ -56,6 +57,9 @@ def bench(
     folder = config_dir()
     settings = load_settings(folder)
     entry = load_model(folder, model or settings.model)
+    if entry.family != STOCK_FAMILY:
+        reason = f"is of family {entry.family}; the stock pipeline runs models of family {STOCK_FAMILY} only"
+        raise UserError(f"model: {entry.name!r} {reason}", param="model")
     scored = rounds if clips is None else clips
     for field, count, least in (("rounds", rounds, 1), ("clips", scored, 0)):
         if not least <= count <= MOST:

@@ -9,9 +9,11 @@ from videosvc.config.models import FamilyName, ModelEntry
 from videosvc.errors import ModelError
 from videosvc.families.checks import model_hash, read_json, schedule_shift, weight_files
 from videosvc.families.checksums import check_sums
+from videosvc.families.config_checks import check_configs
 from videosvc.families.far_checks import check_full_chunk_limit
 from videosvc.families.prompt_length import load_tokenizer
 from videosvc.families.wan_checks import check_text_to_video
+from videosvc.pricing.shape import read_shape
 
 FAMILY_OF_TRANSFORMER: dict[str, FamilyName] = {
     "AnyFlowFARTransformer3DModel": "anyflow_far",
@@ -34,8 +36,10 @@ class Checkpoint:
 
 
 def inspect_entry(entry: ModelEntry) -> Checkpoint:
-    """Raises ModelError naming the file that is missing, truncated, or not what the family expects."""
-    return inspect_folder(entry.name, entry.folder(), entry.family)
+    """Raises ModelError naming the file that is missing, truncated, or not what the family or models.toml expects."""
+    found = inspect_folder(entry.name, entry.folder(), entry.family)
+    read_shape(entry)  # for what it refuses
+    return found
 
 
 def inspect_folder(name: str, folder: Path, family: FamilyName | None = None) -> Checkpoint:
@@ -50,6 +54,7 @@ def inspect_folder(name: str, folder: Path, family: FamilyName | None = None) ->
             param="model",
         )
     (check_text_to_video if found == "wan" else check_full_chunk_limit)(name, folder)
+    check_configs(name, folder)
     files = [file for component, kind in COMPONENTS for file in weight_files(name, folder, component, kind)]
     load_tokenizer(name, folder)
     schedule_shift(name, folder)

@@ -17,20 +17,24 @@ from videosvc import __version__
 from videosvc.cli.attention import attention_of
 from videosvc.cli.checkpoint import inspect_entry
 from videosvc.config.devices import load_devices
-from videosvc.config.models import load_models
+from videosvc.config.models import load_model, load_models
 from videosvc.config.presets import load_presets
+from videosvc.config.request import Request, resolve_plan
 from videosvc.config.settings import config_dir, load_settings
-from videosvc.engine.loading import pick_device
-from videosvc.errors import ModelError, UserError
+from videosvc.engine.loading import device_name, pick_device
+from videosvc.errors import GenerationError, ModelError, UserError
+from videosvc.families.device_label import device_label
+from videosvc.pricing.calibration import NOT_CALIBRATED
+from videosvc.pricing.cost_model import CostModel
 
 PACKAGES = ("torch", "diffusers", "transformers", "accelerate", "safetensors", "numpy", "fastapi", "celery", "redis")
 FREE_GB = 1.0  # a clip takes far less; below this, logs, caches and temporary files of others begin to fail
 
 
 def doctor() -> None:
-    """Check this installation. Exit code 0 if all is well, else 1."""
+    """Check this installation. Exit code 0 if all is well, else 4."""
     results = [_report(name, check) for name, check in CHECKS.items()]
-    raise typer.Exit(0 if all(results) else 1)
+    raise typer.Exit(0 if all(results) else GenerationError.exit_code)
 
 
 def _report(name: str, check: Callable[[], str]) -> bool:
@@ -63,10 +67,13 @@ def _configuration() -> str:
 def _device() -> str:
     import torch
 
-    device = pick_device(load_settings(config_dir()).device)
+    folder = config_dir()
+    device = pick_device(load_settings(folder).device)
+    label = device_label(device)
+    load_devices(folder).rate_of(label)
     if device.type == "cpu":
         return f"cpu, {torch.get_num_threads()} threads"
-    return f"{device}, {torch.cuda.get_device_name(device)}"
+    return f"{device}, {label}"
 
 
 def _ffmpeg() -> str:
@@ -90,6 +97,17 @@ def _bundled_models() -> str:
     except ModelError as error:
         raise UserError(f"{error.message}: install videosvc again, or run `make bundled-model`") from error
     return ", ".join(f"{one.name} is whole, hash {one.model_hash[:12]}" for one in found) or "none in models.toml"
+
+
+def _calibration() -> str:
+    folder = config_dir()
+    settings = load_settings(folder)
+    entry = load_model(folder, settings.model)
+    if entry.folder_here() is None:
+        return f"model {entry.name!r} is not here yet"
+    plan, device = resolve_plan(Request("a red ball"), folder, settings).plan, device_name(settings.device)
+    calibrated = CostModel(settings.data_dir, device).fit(entry, plan).calibrated
+    return f"{device} is {'calibrated' if calibrated else NOT_CALIBRATED}"
 
 
 def _attention() -> str:
@@ -159,6 +177,7 @@ CHECKS: dict[str, Callable[[], str]] = {
     "device": _device,
     "ffmpeg": _ffmpeg,
     "bundled model": _bundled_models,
+    "calibration": _calibration,
     "attention": _attention,
     "redis": _redis,
     "database": _database,

@@ -135,11 +135,11 @@ def _run(
         for event in events:
             check_stopped()
             bar.update(task, completed=event.progress, description=_description(event))
-            if isinstance(event, TextEncoded) and event.unknown_words:
-                words = ", ".join(event.unknown_words)
+            if isinstance(event, TextEncoded) and event.warnings:
                 # Not through rich: it would wrap the line and read [brackets] in a prompt as markup.
                 bar.stop()
-                print(f"warning: the model never saw these words: {words}", file=sys.stderr)
+                for warning in event.warnings:
+                    print(f"warning: {warning}", file=sys.stderr)
                 bar.start()
             if isinstance(event, Done):
                 return event.receipt

@@ -20,7 +20,7 @@ from rich.table import Table
 
 from videosvc.cli.request_options import InputReference
 from videosvc.cli.tables import print_table
-from videosvc.config.request import check_output
+from videosvc.config.request import check_output, check_writable
 from videosvc.engine.picture import Picture
 from videosvc.errors import GenerationError, UserError
 
@@ -32,6 +32,7 @@ app = typer.Typer(help="Videos of a running service, over HTTP.", no_args_is_hel
 DEFAULT_URL = "http://127.0.0.1:8000"
 TIMEOUT_S = 30
 REFUSED_BY_CAP = 3  # exit code
+CAP_CODES = ("cap_too_low", "compute_cap_exceeded")
 
 VideoId = Annotated[str, typer.Argument(metavar="ID", help="A video's id.", show_default=False)]
 Json = Annotated[bool, typer.Option("--json", help="Print the JSON answer and nothing else.")]
@@ -90,7 +91,7 @@ def status(video_id: VideoId, json_output: Json = False) -> None:
 
 @app.command()
 def watch(video_id: VideoId, json_output: Json = False) -> None:
-    """Wait for a video's end, behind a progress bar. Exit code 4 if it failed or was cancelled."""
+    """Wait for a video's end, behind a progress bar. Exit code 4 if it failed or was cancelled, 3 for its cap."""
     with _client() as client:
         video = _watch(client, video_id)
     typer.echo(json.dumps(video) if json_output else _line(video))
@@ -112,8 +113,8 @@ def download(
     variant: Annotated[str, typer.Option(metavar="video|thumbnail|spritesheet", help="Which file.")] = "video",
 ) -> None:
     """Fetch a completed video."""
-    if variant == "video":
-        check_output(output)
+    check = check_output if variant == "video" else check_writable
+    check(output)
     part = output.with_name(f".{output.name}.part")
     with _client() as client:
         path = f"/v1/videos/{_id(video_id)}/content"
@@ -204,7 +205,10 @@ def _line(video: dict[str, Any]) -> str:
 def _fail_if_failed(video: dict[str, Any], waited: bool) -> None:
     if waited and video["status"] != "completed":
         problem = video["error"] or {"code": video["status"], "message": "it did not complete"}
-        raise GenerationError(f"{problem['code']}: {problem['message']}")
+        failure = GenerationError(f"{problem['code']}: {problem['message']}")
+        if problem["code"] in CAP_CODES:
+            failure.exit_code = REFUSED_BY_CAP
+        raise failure
 
 
 @contextmanager
@@ -238,4 +242,4 @@ def _raise_problem(answer: httpx.Response) -> None:
         raise GenerationError(f"{answer.url} answered {answer.status_code}; is that a videosvc?") from None
     if answer.status_code >= 500:
         raise GenerationError(message)
-    raise UserError(message, param, exit_code=REFUSED_BY_CAP if code == "cap_too_low" else 2)
+    raise UserError(message, param, exit_code=REFUSED_BY_CAP if code in CAP_CODES else 2)

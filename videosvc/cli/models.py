@@ -14,10 +14,10 @@ from videosvc.cli.checkpoint import Checkpoint, inspect_entry, inspect_folder
 from videosvc.cli.device_levers import cache_refused_here, loading_here, refused_here, remark_here
 from videosvc.cli.tables import print_table
 from videosvc.config.levers import LEVERS, refusal, step_cache_refusal
-from videosvc.config.models import ALL_ITS_OWN, load_model, load_models
+from videosvc.config.models import idle_settings, load_model, load_models
 from videosvc.config.settings import config_dir, load_settings
 from videosvc.errors import UnknownModel, UserError
-from videosvc.families.checks import read_json, tiny_decoder_refusal
+from videosvc.families.checks import tiny_decoder_refusal
 from videosvc.families.load_levers import LoadLevers
 
 app = typer.Typer(help="Models: list, check a checkpoint.")
@@ -63,11 +63,10 @@ def check(
                 if remark := remark_here(found.family, lever, value):
                     line += f": {remark}"
             typer.echo(line)
-    if found.family == "wan":
-        for setting, problem in loading_here().items():
-            typer.echo(f"{setting} in models.toml is supported" if problem is None else problem)
-    else:
-        typer.echo(f"attention and offload in models.toml: {ALL_ITS_OWN}")
+    for setting, problem in loading_here(found.family, found.vae).items():
+        typer.echo(f"{setting} in models.toml is supported" if problem is None else problem)
+    for line in idle_settings(found.family).values():
+        typer.echo(line)
 
 
 def _refusal_here(found: Checkpoint, lever: str, value: str, mag_ratios: Sequence[float]) -> str | None:
@@ -79,8 +78,7 @@ def _refusal_here(found: Checkpoint, lever: str, value: str, mag_ratios: Sequenc
     if lever == "weights":
         return refused_here(found.name, found.family, LoadLevers(weights=value))
     if lever == "frame_cache" and found.family == "anyflow_far":
-        config = read_json(found.name, found.folder, "transformer/config.json")
-        return cache_refused_here(value, int(config["attention_head_dim"]))
+        return cache_refused_here(found.name, found.folder, value)
     if lever == "compile":
         return refused_here(found.name, found.family, LoadLevers(compile=value == "true"))
     return None

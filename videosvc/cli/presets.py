@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from videosvc.cli.device_levers import refused_here, remark_here
+from videosvc.cli.device_levers import model_refused_here, remark_here
 from videosvc.cli.tables import print_table
 from videosvc.config.models import load_models
 from videosvc.config.presets import load_preset, load_preset_file, load_presets, preset_files
@@ -46,16 +46,19 @@ def check(file: Annotated[Path, typer.Argument(help="A preset's TOML file.")]) -
     """Check a preset's file, and that some model here can run it."""
     preset = load_preset_file(file)
     models = load_models(config_dir()).values()
-    loading = LoadLevers(preset.levers.weights, preset.levers.compile)
+    levers = preset.levers
+    loading = LoadLevers(levers.weights, levers.compile)
     refusals = [
-        (entry.family, preset.refusals_of(entry) or [*filter(None, [refused_here(entry.name, entry.family, loading)])])
+        (
+            entry.family,
+            preset.refusals_of(entry) or [*filter(None, [model_refused_here(entry, loading, levers.frame_cache)])],
+        )
         for entry in models
     ]
     if all(lines for _, lines in refusals):
         raise PresetError(f"preset {file}: {refusals[0][1][0]}", param="levers")
     able = sorted({family for family, lines in refusals if not lines})
     typer.echo(f"{file}: ok, for family {', '.join(able)}")
-    levers = preset.levers
     pulled = {"weights": levers.weights, "frame_cache": levers.frame_cache, "compile": str(levers.compile).lower()}
     for lever, value in pulled.items():
         if remark := remark_here(able[0], lever, value):

@@ -6,6 +6,7 @@ import json
 
 import typer
 
+from videosvc.cli.device_levers import model_refused_here
 from videosvc.cli.request_options import (
     Deadline,
     Fps,
@@ -22,10 +23,12 @@ from videosvc.cli.request_options import (
     Seed,
     Size,
 )
+from videosvc.config.models import load_model
 from videosvc.config.request import Request
 from videosvc.config.settings import config_dir, load_settings
 from videosvc.engine.loading import device_name
 from videosvc.engine.picture import Picture
+from videosvc.errors import ModelError
 from videosvc.pricing.cap import Cap
 from videosvc.pricing.goal import Goal
 from videosvc.pricing.planner import Planner
@@ -56,6 +59,10 @@ def quote(
     planner = Planner(folder, settings, device_name(settings.device), cold=True)
     picture = None if input_reference is None else Picture.load(input_reference)
     priced = planner.quote(Request(prompt, None, model, preset, seconds, size, fps, seed, picture), cap, goal=goal)
+    plan = priced.plan
+    # What `generate` would say once it loads the model.
+    if line := model_refused_here(load_model(folder, plan.model), plan.loading, plan.frame_cache):
+        raise ModelError(f"model {plan.model!r}: {line}", param="levers")
     typer.echo(json.dumps(priced.as_dict()) if json_output else summary(priced))
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from pydantic import Field
 
 from videosvc.config.toml_file import Section, parse_toml
+from videosvc.errors import ConfigError
 
 MAX_USD, MAX_WATTS = 1e6, 1e6  # beyond them it is a slip of the keyboard
 
@@ -23,9 +24,14 @@ class DeviceRate(Section):
 class DeviceRates(Section):
     devices: tuple[DeviceRate, ...] = ()
 
-    def rate_of(self, device_name: str) -> DeviceRate | None:
+    def rate_of(self, device_name: str) -> DeviceRate:
+        """Raises ConfigError if there is none."""
         lowered = device_name.lower()
-        return next((rate for rate in self.devices if fnmatchcase(lowered, rate.pattern.lower())), None)
+        for rate in self.devices:
+            if fnmatchcase(lowered, rate.pattern.lower()):
+                return rate
+        message = f"devices.toml: no pattern fits device {device_name!r}; add one with its price"
+        raise ConfigError(message, param="devices")
 
 
 def load_devices(folder: Path) -> DeviceRates:

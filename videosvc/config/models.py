@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 import reprlib
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Literal, get_args
 
 from pydantic import AfterValidator, Field, PrivateAttr, field_validator, model_validator
@@ -20,8 +22,23 @@ OffloadedPart = Literal["text_encoder", "vae"]
 
 BUNDLED = "bundled:"
 AUTO = "auto"  # as a model's name in a request: whichever does it cheapest
-ALL_ITS_OWN = "family anyflow_far has its own attention, and all of it stays on the device"
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+# Settings that would do nothing for a family, and why.
+IDLE_SETTINGS: Mapping[FamilyName, Mapping[str, str]] = MappingProxyType(
+    {
+        "anyflow_far": {
+            "attention": "it has its own, over the frame cache",
+            "mag_ratios": "its few steps have no step cache",
+        },
+        "wan": dict.fromkeys(("window_chunks", "sink_chunks"), "the whole clip is denoised at once, as one chunk"),
+    }
+)
+
+
+def idle_settings(family: FamilyName) -> dict[str, str]:
+    """Of models.toml, by name: why `family` refuses it, in one line."""
+    idle = IDLE_SETTINGS[family]
+    return {name: f"{name}: does nothing for family {family} ({why}); leave it out" for name, why in idle.items()}
 
 
 def _sizes(sizes: tuple[str, ...]) -> tuple[str, ...]:
@@ -57,7 +74,7 @@ class ModelEntry(Section):
     sink_chunks: int = Field(0, ge=0)  # of the clip's start, kept besides the window for as long as it goes on
     # Kernel, see families/attention_backend.py; auto: the fastest that `videosvc calibrate` measured. Family wan only.
     attention: AttentionName = "native"
-    offload: tuple[OffloadedPart, ...] = ()  # what is on the GPU only while it is used; family wan only
+    offload: tuple[OffloadedPart, ...] = ()  # what is on the GPU only while it is used
     # How much the blocks' residual grows from one step to the next in this checkpoint: step_cache = "mag" needs it.
     mag_ratios: tuple[Annotated[float, Field(gt=0)], ...] = ()
     defaults: ModelDefaults = ModelDefaults()
@@ -79,9 +96,10 @@ class ModelEntry(Section):
         return parts
 
     @model_validator(mode="after")
-    def _family_can_be_loaded_so(self) -> ModelEntry:
-        if self.family == "anyflow_far" and self.loading:
-            raise ValueError(f"attention and offload: {ALL_ITS_OWN}")
+    def _family_heeds_what_is_set(self) -> ModelEntry:
+        for setting, line in idle_settings(self.family).items():
+            if getattr(self, setting) != type(self).model_fields[setting].default:
+                raise ValueError(line)
         return self
 
     @model_validator(mode="after")

@@ -91,9 +91,14 @@ def resolve_plan(request: Request, folder: Path, settings: Settings) -> Resolved
 
 def check_output(path: Path) -> Path:
     """The path, if an MP4 can be written there. Raises UserError."""
-    folder = path.parent
     if path.suffix.lower() != ".mp4":
         raise UserError(f"output: {str(path)!r} must end in .mp4", param="output")
+    return check_writable(path)
+
+
+def check_writable(path: Path) -> Path:
+    """The path, if a file can be written there. Raises UserError."""
+    folder = path.parent
     try:
         is_folder = path.is_dir()
     except OSError as error:

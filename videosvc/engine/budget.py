@@ -95,7 +95,7 @@ class Budget:
         house. Refused at a quarter of the speed, as pieces are, it cost half of the short clips on a device that became
         1.5 times slower halfway.
         """
-        with self._meter.stage("mux"):
+        with self._meter.closing():
             yield
 
     def steps_for(self, chunk: int, wanted: int) -> int:

@@ -15,6 +15,17 @@ from videosvc.engine.meter import ComputeReceipt
 @dataclass(frozen=True, slots=True)
 class TextEncoded:
     unknown_words: tuple[str, ...]  # words of the prompt the model has never seen
+    negative_unread: bool  # there is a negative prompt, and no guidance that would read it
+
+    @property
+    def warnings(self) -> list[str]:
+        """For whoever asked, of a clip that is made all the same; one line each."""
+        lines = []
+        if self.unknown_words:
+            lines.append(f"the model never saw these words: {', '.join(self.unknown_words)}")
+        if self.negative_unread:
+            lines.append("negative_prompt does nothing: this model runs without guidance (guidance_scale = 1.0)")
+        return lines
 
     @property
     def progress(self) -> float:

@@ -72,7 +72,7 @@ class Engine:
         shared with other clips; a step cache begins empty); finished chunks are decoded again, not denoised. When `cap`
         comes near, a chunk lands by one jump from where it is and later ones get fewer steps; if not even that fits,
         the file ends with the chunks that are done, and ComputeCapExceeded says so.
-        Raises UserError (output, prompt), GenerationError, ComputeCapExceeded (one of these),
+        Raises UserError (output, prompt, size), GenerationError, ComputeCapExceeded (one of these),
         ValueError (a checkpoint of another plan or model, other weights than the model's, another picture).
         """
         family = self.family
@@ -107,7 +107,7 @@ class Engine:
                         still = family.encode_picture(torch.from_numpy(picture.fitted(plan.width, plan.height)))
                         clip.append(still)
                         waiting, unseen = (still,), family.spec.frames_of(0, still.shape[2]) - 1
-                yield TextEncoded(text.unknown_words)
+                yield TextEncoded(text.unknown_words, bool(plan.negative_prompt) and not guided)
                 run = _Run(plan, clip, start, len(chunks), meter, budget, seat)
 
                 for chunk, size in enumerate(chunks):

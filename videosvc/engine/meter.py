@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from decimal import ROUND_FLOOR, Decimal
 from typing import Any
 
 import torch
@@ -20,6 +21,7 @@ import torch
 from videosvc.families.device_label import device_label
 
 STAGES = ("text", "denoise", "decode", "mux")
+SHOWN = Decimal("0.0001")  # of a second
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,15 +34,20 @@ class ComputeReceipt:
     steps: tuple[int, ...] = ()  # that each chunk really took
     wasted_s: float = 0.0  # done again after a resume, or beyond a cap: on the house
     shared_s: Mapping[int, float] = field(default_factory=dict)  # of forwards with others, by how many clips
+    closing_s: float = 0.0  # of all these, for closing the file: what a cap does not refuse
 
     @property
     def compute_seconds(self) -> float:
         return sum(self.by_stage.values())
 
     def as_dict(self) -> dict[str, Any]:
+        """Stages are rounded down, and the whole is their sum: none of it is shown as more than a cap that was kept."""
+        by_stage = {
+            stage: Decimal(repr(seconds)).quantize(SHOWN, ROUND_FLOOR) for stage, seconds in self.by_stage.items()
+        }
         return {
-            "compute_seconds": round(self.compute_seconds, 4),
-            "by_stage": {stage: round(seconds, 4) for stage, seconds in self.by_stage.items()},
+            "compute_seconds": float(sum(by_stage.values())),
+            "by_stage": {stage: float(seconds) for stage, seconds in by_stage.items()},
             "device": self.device,
             "resumed": self.resumed,
             "wasted_compute_seconds": round(self.wasted_s, 4),
@@ -66,7 +73,7 @@ class Meter:
         self._resumed = spent is not None
         self._seconds = dict.fromkeys(STAGES, 0.0) | dict(spent or {})
         self._limit_s = limit_s
-        self._wasted_s = 0.0
+        self._wasted_s = self._closing_s = 0.0
         self._clock = clock
         self._held = held
 
@@ -86,6 +93,14 @@ class Meter:
                 self._seconds[name] += counted
                 self._wasted_s += elapsed - counted
 
+    @contextlib.contextmanager
+    def closing(self) -> Iterator[None]:
+        """Counts closing the file: a stage "mux" that is told for itself, too."""
+        before_s = self.elapsed_s
+        with self.stage("mux"):
+            yield
+        self._closing_s = self.elapsed_s - before_s
+
     @property
     def spent(self) -> dict[str, float]:
         """Seconds by stage so far, a copy."""
@@ -102,5 +117,12 @@ class Meter:
 
     def receipt(self, steps: tuple[int, ...] = (), shared_s: Mapping[int, float] | None = None) -> ComputeReceipt:
         """`steps`: how many each chunk took; `shared_s`: see ComputeReceipt."""
-        device = device_label(self._device)
-        return ComputeReceipt(self.spent, device, self._resumed, steps, self._wasted_s, dict(shared_s or {}))
+        return ComputeReceipt(
+            by_stage=self.spent,
+            device=device_label(self._device),
+            resumed=self._resumed,
+            steps=steps,
+            wasted_s=self._wasted_s,
+            shared_s=dict(shared_s or {}),
+            closing_s=self._closing_s,
+        )

@@ -6,7 +6,9 @@ A folder in diffusers' format, unchanged: `model_index.json`, `transformer/`, `t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +20,7 @@ from videosvc.errors import ModelError
 from videosvc.families.base import Clip, Family, Jump, TextEmbeds
 from videosvc.families.block_levers import check_levers, pull_levers
 from videosvc.families.checks import files_stamp, model_hash, read_json, schedule_shift, weight_files
+from videosvc.families.clip_decoder import Present
 from videosvc.families.components import Components
 from videosvc.families.decoder import autoencoder_class
 from videosvc.families.decoders import Decoders
@@ -28,6 +31,7 @@ from videosvc.families.far_forward import FarForward
 from videosvc.families.far_together import Together
 from videosvc.families.latent_spec import LatentSpec
 from videosvc.families.load_levers import NO_LEVERS, LoadLevers
+from videosvc.families.offload import check_offload, decoder_while, encoder_on_call, picture_encoder_while
 from videosvc.families.prompt_encoder import PromptEncoder
 from videosvc_kernels import use_onednn
 
@@ -48,9 +52,11 @@ class AnyFlowFAR(Family):
         levers: LoadLevers = NO_LEVERS,
         kept: Path | None = None,
         sink_chunks: int = 0,
+        offload: Collection[str] = (),
     ) -> None:
         """Loads `folder`. `kept`: a folder to keep quantised weights in; `window_chunks`, `sink_chunks`: see FarClip.
 
+        `offload`: of text_encoder and vae, those that are kept on the CPU but while they encode and decode.
         Raises ModelError naming the file that is missing, damaged or unfit, or the lever and why it cannot be.
         """
         from diffusers import AnyFlowFARTransformer3DModel
@@ -63,6 +69,8 @@ class AnyFlowFAR(Family):
         self.window_chunks, self.sink_chunks = window_chunks, sink_chunks
         read_json(name, folder, "model_index.json")
         check_full_chunk_limit(name, folder)
+        vae_kind = read_json(name, folder, "vae/config.json").get("_class_name")
+        check_offload(name, offload, str(vae_kind), device)
         files = [
             *weight_files(name, folder, "transformer", "diffusers"),
             *weight_files(name, folder, "vae", "diffusers"),
@@ -72,16 +80,20 @@ class AnyFlowFAR(Family):
         self.shift = schedule_shift(name, folder)
         components = Components(name, folder, device, dtype)
         transformer = components.load(AnyFlowFARTransformer3DModel, "transformer")
-        vae_class = autoencoder_class(name, read_json(name, folder, "vae/config.json").get("_class_name"))
-        self._vae = components.load(vae_class, "vae")
+        away = replace(components, device=torch.device("cpu"))
+        self._vae = (away if "vae" in offload else components).load(autoencoder_class(name, vae_kind), "vae")
         if (device.type, dtype) == ("cpu", torch.float32):  # bfloat16 goes through oneDNN anyway, where it can
             use_onednn(self._vae)
-        self._prompts = PromptEncoder(components.tokenizer(), components.load(UMT5EncoderModel, "text_encoder"))
+        encoder = (away if "text_encoder" in offload else components).load(UMT5EncoderModel, "text_encoder")
+        on_call = encoder_on_call(encoder, device) if "text_encoder" in offload else (encoder,)
+        self._prompts = PromptEncoder(components.tokenizer(), *on_call)
         self.transformer = transformer
         self._forward = FarForward(transformer)
         self._together = Together(self._forward)
         self.spec = LatentSpec.of_anyflow(transformer.config, self._vae.config)
-        self._decoders = Decoders.of(components, self._vae, self.spec)
+        self._encoding: Present = picture_encoder_while(self._vae, device) if "vae" in offload else nullcontext
+        decoding = decoder_while(self._vae, device) if "vae" in offload else nullcontext
+        self._decoders = Decoders.of(components, self._vae, self.spec, decoding)
         head_dim = transformer.config.attention_head_dim
         self._codecs = far_codecs(head_dim, device)
         # Tried now: on a GPU this compiles what the first clip would wait for.
@@ -102,7 +114,8 @@ class AnyFlowFAR(Family):
         if isinstance(self._vae, CausalConvAutoencoder):
             encoded = self._vae.encode(frame.expand(-1, -1, self.spec.frames_of(0, self.spec.first_chunk), -1, -1))
         else:
-            encoded = self._vae.encode(frame).latent_dist.mode()
+            with self._encoding():
+                encoded = self._vae.encode(frame).latent_dist.mode()
         return self._decoders.scale.normalised(encoded).float()
 
     def open_clip(
@@ -121,9 +134,7 @@ class AnyFlowFAR(Family):
                 raise ModelError(f"model {self.name!r}: {line}", param="levers")
         if line := self._codec_refusals[frame_cache]:
             raise ModelError(f"model {self.name!r}: {line}", param="levers")
-        for side, pixels in (("width", width), ("height", height)):
-            if pixels % self.spec.grid:
-                raise ValueError(f"{side}: {pixels} is not a multiple of {self.spec.grid}")
+        self.spec.check_size(width, height)
         return FarClip(
             self._together,
             self._decoders.open(decode),

@@ -30,9 +30,18 @@ MEASURED: tuple[AttentionName, ...] = ("native", "cudnn", "flash", "xformers")
 
 
 def attention_refusal(name: str, device: torch.device) -> str | None:
-    """Why `device` has no such kernel, in one line; None if it may have."""
-    if BACKENDS[name][1] and device.type != "cuda":
+    """Why `device` has no such kernel, or this machine no package with one, in one line; None if both may have."""
+    backend, needs_gpu = BACKENDS[name]
+    if not needs_gpu:
+        return None
+    if device.type != "cuda":
         return f"attention = {name!r} needs a GPU, and this is a {device.type}"
+    from diffusers.models.attention_dispatch import AttentionBackendName, _check_attention_backend_requirements
+
+    try:
+        _check_attention_backend_requirements(AttentionBackendName(backend))
+    except RuntimeError as error:
+        return f"attention = {name!r} cannot be: {str(error).strip().splitlines()[0]}"
     return None
 
 
@@ -45,12 +54,7 @@ def set_attention(model: str, transformer: Any, name: str, device: torch.device)
 
     if line := attention_refusal(name, device):
         raise ModelError(f"model {model!r}: {line}", param="model")
-    backend, _ = BACKENDS[name]
-    try:
-        # diffusers sets the backend on the model's processors, which is wanted, and as the whole process's default,
-        # which the surrounding context puts back.
-        with attention_backend(AttentionBackendName.NATIVE):
-            transformer.set_attention_backend(backend)
-    except (RuntimeError, ImportError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ModelError(f"model {model!r}: attention = {name!r} cannot be: {reason}", param="model") from error
+    # diffusers sets the backend on the model's processors, which is wanted, and as the whole process's default, which
+    # the surrounding context puts back.
+    with attention_backend(AttentionBackendName.NATIVE):
+        transformer.set_attention_backend(BACKENDS[name][0])

@@ -106,7 +106,7 @@ class Family(ABC):
 
         `frame_cache`, `decode`, `step_cache`: the levers; `full` is up to the caller, who decodes all latents in one
         call.
-        Raises ModelError if the family cannot take one.
+        Raises ModelError if the family cannot take one, UserError (size) if the size is off the model's grid.
         """
 
     def denoise_together(self, jumps: Sequence[Jump]) -> list[Tensor]:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from videosvc.errors import ModelError
 from videosvc.families.checks import read_json
+from videosvc.families.config_checks import check_configs
 
 LEAST_CHUNKS = 2  # seen in full: the one being denoised, and the one before it
 
@@ -16,3 +17,10 @@ def check_full_chunk_limit(model: str, folder: Path) -> None:
     if not isinstance(limit, int) or limit < LEAST_CHUNKS:
         problem = f"transformer/config.json: full_chunk_limit is {limit!r}, and only {LEAST_CHUNKS} or more is served"
         raise ModelError(f"model {model!r}: {problem}", param="model")
+
+
+def far_head_dim(model: str, folder: Path) -> int:
+    """Numbers of a key. Raises ModelError."""
+    check_configs(model, folder)
+    head_dim: int = read_json(model, folder, "transformer/config.json")["attention_head_dim"]
+    return head_dim

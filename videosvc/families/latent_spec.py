@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
+from videosvc.errors import UserError
+
 # What diffusers' AutoencoderKLWan takes where an older configuration does not say.
 WAN_SPATIAL, WAN_TEMPORAL = 8, 4
 MEASURED_LATENTS = 4  # by which clips of a model without chunks grow when a device is calibrated with them
@@ -78,6 +80,12 @@ class LatentSpec:
         """Tiles along a side of `side` latents, and latents in all of them, as `videosvc_kernels.spans` lays them."""
         count = 1 if side <= self.tile else -(-(side - self.tile_overlap) // (self.tile - self.tile_overlap))
         return count, side + (count - 1) * self.tile_overlap
+
+    def check_size(self, width: int, height: int) -> None:
+        """In pixels. Raises UserError (size) if they are off the grid."""
+        if width % self.grid or height % self.grid:
+            message = f"size: {width}x{height}: width and height must be multiples of {self.grid} for this model"
+            raise UserError(message, param="size")
 
     @staticmethod
     def of(transformer: Mapping[str, Any], vae: Mapping[str, Any]) -> LatentSpec:

@@ -16,6 +16,7 @@ from videosvc_kernels import (
     Int8Linear,
     LowBitLinear,
     fp8_product_refusal,
+    int8_product_refusal,
     layers_to_keep,
     linears,
     load_quantized,
@@ -33,7 +34,8 @@ TOLERANCES: Mapping[str, float] = MappingProxyType({"int8": 0.02, "fp8": 0.04})
 
 def storage_only(weights: str, device: torch.device) -> str | None:
     """What such weights do not save on `device`, and why, in one line; None if they save all they can."""
-    reason = fp8_product_refusal(device) if weights == "fp8" else None
+    refusals = {"fp8": fp8_product_refusal, "int8": int8_product_refusal}
+    reason = refusals[weights](device) if weights in refusals else None
     return None if reason is None else f"saves memory, no time: {reason}"
 
 
@@ -48,7 +50,7 @@ def quantize_blocks(
     to look for it; None: nowhere. `stamp`: of the files the weights came from, as the hash only samples them.
     """
     layer, tolerance = LAYERS[weights], TOLERANCES[weights]
-    # What is multiplied in fp8 is less exact than what is stored in it: the layers that stand one may not the other.
+    # What is multiplied in few bits is less exact than what is stored in them: not the same layers stand it.
     way = f"{weights}-stored" if storage_only(weights, transformer.device) else weights
     # And what one device computes within the tolerance, or in one type, another may not.
     where = f"{transformer.device.type}-{str(transformer.dtype).removeprefix('torch.')}"

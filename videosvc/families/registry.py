@@ -30,7 +30,15 @@ def load_family(
         from videosvc.families.anyflow_far import AnyFlowFAR  # here: it pulls in diffusers and transformers
 
         return AnyFlowFAR(
-            entry.name, entry.folder(), entry.window_chunks, device, dtype, levers, kept, entry.sink_chunks
+            entry.name,
+            entry.folder(),
+            entry.window_chunks,
+            device,
+            dtype,
+            levers,
+            kept,
+            sink_chunks=entry.sink_chunks,
+            offload=entry.offload,
         )
     if entry.family == "wan":
         from videosvc.families.attention_choice import chosen

@@ -60,7 +60,7 @@ class Wan(Family):
         from transformers import UMT5EncoderModel
 
         check_levers(name, "wan", levers, device)
-        check_offload(name, offload, device)
+        check_offload(name, offload, "AutoencoderKLWan", device)
         check_text_to_video(name, folder)
         self.name = name
         self.device = device
@@ -114,9 +114,7 @@ class Wan(Family):
         lines.append(step_cache_refusal(names["step_cache"], self._mag_ratios, self.levers.compile))
         if line := next(filter(None, lines), None):
             raise ModelError(f"model {self.name!r}: {line}", param="levers")
-        for side, pixels in (("width", width), ("height", height)):
-            if pixels % self.spec.grid:
-                raise ValueError(f"{side}: {pixels} is not a multiple of {self.spec.grid}")
+        self.spec.check_size(width, height)
         cached = CachedTransformer(self.transformer, step_cache, self._mag_ratios) if step_cache else None
         return WanClip(self.transformer, cached, self._decoders.open(decode), text, guidance_scale, self.dtype)
 

@@ -21,6 +21,7 @@ from videosvc.pricing.coefficients import Coefficients
 from videosvc.pricing.features import FEATURES, Kind
 
 Seconds = Annotated[float, Field(ge=0)]
+NOT_CALIBRATED = "not calibrated: quotes are guesses until `videosvc calibrate` has run"
 LIBRARIES = ("torch", "diffusers")  # whose versions change how long things take
 ATTENTION_PACKAGES = {"flash": "flash-attn", "sage": "sageattention", "xformers": "xformers"}  # the others are torch's
 
@@ -65,6 +66,11 @@ def load_calibration(path: Path, fingerprint: str) -> Calibration | None:
 def calibration_path(data_dir: Path, device_name: str, model: str, plan: Plan) -> Path:
     """Where the fit for the levers of `plan` is kept."""
     return data_dir / "calibration" / f"{file_part(device_name)}.{model}.{levers_of(plan)}.json"
+
+
+def device_log_path(data_dir: Path, device_name: str) -> Path:
+    """Where the speed is kept that jobs of all fits on a device found."""
+    return data_dir / "calibration" / f"{file_part(device_name)}.log"
 
 
 def levers_of(plan: Plan) -> str:

@@ -13,11 +13,17 @@ from videosvc.engine.costs import ComputeCap, RunCosts
 from videosvc.engine.plan import Plan
 from videosvc.families.attention_choice import choice_path, chosen
 from videosvc.pricing.batching import BatchShare, most_clips, saved_s
-from videosvc.pricing.calibration import Calibration, calibration_path, fingerprint_of, load_calibration
+from videosvc.pricing.calibration import (
+    Calibration,
+    calibration_path,
+    device_log_path,
+    fingerprint_of,
+    load_calibration,
+)
 from videosvc.pricing.coefficients import Coefficients, guess
 from videosvc.pricing.features import run_features
 from videosvc.pricing.shape import ModelShape, read_shape
-from videosvc.pricing.speed_log import append_speed, load_speed_log
+from videosvc.pricing.speed_log import Entry, append_speed, load_speed_log
 
 if TYPE_CHECKING:
     from videosvc.engine.meter import ComputeReceipt
@@ -84,12 +90,12 @@ class CostModel:
         """The fit for `plan`'s levers. Raises ModelError if the model's folder is missing or damaged."""
         shape = self._shape(entry)[0]
         calibration, path, of_fit = self._measured(entry, plan)
-        log = load_speed_log(path, of_fit)
-        slowness = log.slowness(time.time(), guessed=calibration is None)
+        log, now = load_speed_log(path, of_fit), time.time()
         if calibration is None:
             guessed = guess(shape, self.device_name, plan.decode, entry.offload)
-            return Fit(shape, guessed, slowness, GUESSED_SPREAD, GUESSED_COLD_S, False)
-        spread = log.spread(calibration.residuals)
+            return Fit(shape, guessed, log.slowness(now, guessed=True), GUESSED_SPREAD, GUESSED_COLD_S, False)
+        others = () if log.knows(now) else self._jobs_since(calibration.measured_at)
+        slowness, spread = log.slowness(now, others=others), log.spread(calibration.residuals)
         return Fit(shape, calibration.coefficients, slowness, spread, calibration.cold_s, True, calibration.batch)
 
     def estimate(self, plan: Plan, entry: ModelEntry, cold: bool = False) -> Estimate:
@@ -132,8 +138,15 @@ class CostModel:
             self._note(plan, entry, slowness)
 
     def _note(self, plan: Plan, entry: ModelEntry, slowness: float) -> None:
-        _, path, of_fit = self._measured(entry, plan)
+        calibration, path, of_fit = self._measured(entry, plan)
         append_speed(path, of_fit, slowness)
+        if calibration is not None:  # what a guess is off by says nothing of the device
+            append_speed(device_log_path(self._data_dir, self.device_name), self.device_name, slowness)
+
+    def _jobs_since(self, measured_at: float) -> list[Entry]:
+        """Of all fits on the device, those that ran after one of them was measured, and perhaps at another speed."""
+        log = load_speed_log(device_log_path(self._data_dir, self.device_name), self.device_name)
+        return [job for job in log.entries if job.at >= measured_at]
 
     def _measured(self, entry: ModelEntry, plan: Plan) -> tuple[Calibration | None, Path, str]:
         """The fit for `plan`'s levers, if there is one; its speed log beside it, and whose that must be.

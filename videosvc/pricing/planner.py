@@ -35,11 +35,22 @@ log = logging.getLogger(__name__)
 MOST_ALTERNATIVES = 6
 
 WaitOf = Callable[[str], float]  # a model's name to seconds
+WhyNot = Callable[[Plan], str | None]  # why no worker can run a plan with its levers; None: one can
 
 
 def no_wait(model: str) -> float:
     """Where clips are made at once, as on the command line."""
     return 0.0
+
+
+def no_reason(plan: Plan) -> str | None:
+    """Where whoever loads the model will say what cannot be."""
+    return None
+
+
+def beyond_workers(preset: str, model: str, reason: str) -> UserError:
+    message = f"preset: {preset!r} is more than any worker of model {model!r} can: {reason}"
+    return UserError(message, param="preset")
 
 
 class Planner:
@@ -64,23 +75,25 @@ class Planner:
         goal: Goal | None = None,
         wait_s: WaitOf = no_wait,
         lifetime_s: float = LIFETIME_S,
+        why_not: WhyNot = no_reason,
     ) -> Quote:
         """Checks, plans and prices a request; for model "auto", on the model that does it cheapest.
 
         Where a cap is to be used up, as no quality is asked for, that is the model that is best under it, as measured.
 
-        `wait_s(model)`: seconds before a worker of that model is free, by which the ETA grows.
+        `wait_s(model)`: seconds before a worker of that model is free, by which the ETA grows. `why_not(plan)`: what no
+        worker can run is neither traded for nor taken by "auto".
         Raises CapTooLow if nothing allowed fits, UserError naming the field that is wrong (tier, min_quality,
         deadline_seconds, input_reference too), ConfigError if devices.toml has no price for the device.
         """
         if (self._settings.model if request.model is None else request.model) != AUTO:
             resolved = resolve_plan(request, self._folder, self._settings)
-            return self._quote(resolved, cap or Cap(), tier, goal or Goal(), wait_s, lifetime_s)
+            return self._quote(resolved, cap or Cap(), tier, goal or Goal(), wait_s, lifetime_s, why_not)
         quotes: list[Quote] = []
         refusals: list[UserError] = []
         for model in load_models(self._folder):
             try:
-                quotes.append(self.quote(replace(request, model=model), cap, tier, goal, wait_s, lifetime_s))
+                quotes.append(self.quote(replace(request, model=model), cap, tier, goal, wait_s, lifetime_s, why_not))
             except UserError as refusal:
                 if isinstance(refusal, ConfigError) and not isinstance(refusal, PresetError):
                     raise  # the service is set up wrong; a preset may just be none for this model
@@ -95,8 +108,19 @@ class Planner:
 
         return min(quotes, key=rank)  # between equals the first in the file
 
-    def _quote(self, resolved: Resolved, cap: Cap, tier: str, goal: Goal, wait_s: WaitOf, lifetime_s: float) -> Quote:
+    def _quote(
+        self,
+        resolved: Resolved,
+        cap: Cap,
+        tier: str,
+        goal: Goal,
+        wait_s: WaitOf,
+        lifetime_s: float,
+        why_not: WhyNot,
+    ) -> Quote:
         asked, entry, preset = resolved.plan, resolved.entry, resolved.preset
+        if (reason := why_not(asked)) is not None:
+            raise beyond_workers(preset.name, entry.name, reason)
         rate = self.rate(preset, tier)
         fit = self.cost_model.fit(entry, asked)
         if asked.input_reference is not None and not fit.shape.spec.takes_picture:
@@ -105,16 +129,19 @@ class Planner:
             raise ModelError(message, param="input_reference")
         own_usd = preset.cap.max_cost_usd  # of a guess it refuses nobody (see Limits), and is kept all the same
         most_usd = None if fit.calibrated or own_usd is None else usd_down(_decimal(own_usd))
-        pricer = Pricer(self._fits(resolved, fit), rate, self._cold, most_usd)
+        pricer = Pricer(self._fits(resolved, fit, why_not), rate, self._cold, most_usd)
         table = self._table(entry, fit.shape.model_hash)
         options, measured = price_options(asked, entry, preset, table, pricer)
         limits = Limits.of(cap, preset, asked.clip_seconds, fit.calibrated)
         waiting_s = wait_s(entry.name)
-        within = _in_time(options, goal, waiting_s)
+        in_time = _in_time(options, goal, waiting_s)
+        allowed = _allowed(in_time, asked, cap.on_cap)
+        if not allowed:
+            raise _too_soon(_allowed(options, asked, cap.on_cap), goal, waiting_s)
         if goal.min_quality is None:
-            chosen = _choose(within, asked, limits, cap)
+            chosen = _choose(allowed, asked, limits, cap)
         else:
-            chosen = _cheapest(within, asked, limits, cap.on_cap, goal.min_quality, measured)
+            chosen = _cheapest(allowed, asked, limits, goal.min_quality, measured)
         fit = pricer.fit(chosen.plan)
         baseline_s, savings = savings_of(asked, chosen.plan, entry, self._folder, self.cost_model, fit, self._cold)
         return Quote(
@@ -134,11 +161,11 @@ class Planner:
             baseline_s=baseline_s,
             savings=savings,
             traded=_trades(asked, chosen.plan, preset.cap.trade, pricer),
-            alternatives=_alternatives(within, chosen),
+            alternatives=_alternatives(in_time, chosen),
         )
 
-    def _fits(self, resolved: Resolved, fit: Fit) -> dict[str, Fit]:
-        """By set of levers: that asked for, of this `fit`, and those that may be traded for and were calibrated.
+    def _fits(self, resolved: Resolved, fit: Fit, why_not: WhyNot) -> dict[str, Fit]:
+        """By set of levers: that asked for, of this `fit`, and those to trade for that can be run and were calibrated.
 
         A guess does not tell one set from another. Two levers are traded for only if each alone was calibrated too, as
         a quote says what each of them saves.
@@ -147,7 +174,7 @@ class Planner:
         fits = {levers_of(asked): fit}
         for plan in other_levers(asked, entry, trade) if fit.calibrated else ():
             alone = (replace(asked, **{lever: getattr(plan, lever)}) for lever in LEVERS)
-            if all(step == plan or levers_of(step) in fits for step in alone):
+            if why_not(plan) is None and all(step == plan or levers_of(step) in fits for step in alone):
                 other = self.cost_model.fit(entry, plan)
                 if other.calibrated:  # the device is no quicker for it than jobs of the asked set just found it
                     fits[levers_of(plan)] = replace(other, slowness=max(fit.slowness, other.slowness))
@@ -171,9 +198,6 @@ class Planner:
             raise UserError(f"tier: {tier!r} is not one of {', '.join(tiers)}", param="tier")
         device = self.cost_model.device_name
         found = load_devices(self._folder).rate_of(device)
-        if found is None:
-            path = self._folder / "devices.toml"
-            raise ConfigError(f"{path}: no pattern fits device {device!r}; add one with its price", param="devices")
         return Rate(
             device=device,
             usd_per_hour=_decimal(found.usd_per_hour),
@@ -184,14 +208,13 @@ class Planner:
         )
 
 
-def _choose(options: Sequence[Option], asked: Plan, limits: Limits, cap: Cap) -> Option:
+def _choose(allowed: Sequence[Option], asked: Plan, limits: Limits, cap: Cap) -> Option:
     """The best that fits; without a cap of the caller's what was asked for, if it does. Raises CapTooLow.
 
     What was asked for need not be the best: a model may be worse at a size than at a smaller one, or no better for more
     steps. Under a cap the best is taken all the same, and of equals the cheapest: else a higher cap could give a worse
     plan, or the same clip for more.
     """
-    allowed = _allowed(options, asked, cap.on_cap)
     capped = cap.is_given
 
     def rank(option: Option) -> tuple[bool, float, Decimal, bool]:
@@ -205,14 +228,11 @@ def _choose(options: Sequence[Option], asked: Plan, limits: Limits, cap: Cap) ->
     raise limits.refusal(allowed)
 
 
-def _cheapest(
-    options: Sequence[Option], asked: Plan, limits: Limits, on_cap: OnCap, min_quality: float, measured: bool
-) -> Option:
+def _cheapest(allowed: Sequence[Option], asked: Plan, limits: Limits, min_quality: float, measured: bool) -> Option:
     """The cheapest that is expected to be good enough. Raises UserError (min_quality), CapTooLow."""
     if not measured:
         message = f"min_quality: nobody measured the quality of model {asked.model!r} yet; `videosvc tune` does"
         raise UserError(message, param="min_quality")
-    allowed = _allowed(options, asked, on_cap)
     good = [option for option in allowed if option.quality >= min_quality]
     if not good:
         best = max(option.quality for option in allowed)
@@ -231,17 +251,17 @@ def _allowed(options: Sequence[Option], asked: Plan, on_cap: OnCap) -> list[Opti
 
 
 def _in_time(options: Sequence[Option], goal: Goal, waiting_s: float) -> Sequence[Option]:
-    """Those that are done by the deadline even if they take their bound. Raises UserError (deadline_seconds)."""
+    """Those that are done by the deadline even if they take their bound."""
     if goal.deadline_s is None:
         return options
-    within = [option for option in options if waiting_s + option.bound_s <= goal.deadline_s]
-    if not any(option.allowed for option in within):
-        soonest_s = waiting_s + min(option.bound_s for option in options if option.allowed)
-        message = (
-            f"deadline_seconds: {goal.deadline_s:g} is too soon; the quickest plan may take {at_least(soonest_s)} s"
-        )
-        raise UserError(message, param="deadline_seconds")
-    return within
+    return [option for option in options if waiting_s + option.bound_s <= goal.deadline_s]
+
+
+def _too_soon(allowed: Sequence[Option], goal: Goal, waiting_s: float) -> UserError:
+    """For when none of `allowed` is done by the deadline."""
+    quickest_s = at_least(waiting_s + min(option.bound_s for option in allowed))
+    message = f"deadline_seconds: {goal.deadline_s:g} is too soon; the quickest allowed plan may take {quickest_s} s"
+    return UserError(message, param="deadline_seconds")
 
 
 def _most_telling(refusals: Sequence[UserError]) -> UserError:

@@ -23,15 +23,17 @@ def savings_of(
 ) -> tuple[float, tuple[Saving, ...]]:
     """Seconds the reference would take for what was asked, and what leads from there to `chosen`, lever by lever.
 
-    `fit`: for the levers of `chosen`. A configuration without a preset of that name has nothing to compare with:
-    only what was traded is saved. Raises PresetError, ModelError.
+    `fit`: for the levers of `chosen`. What was calibrated is compared at one speed of the device, which is `fit`'s. A
+    configuration without a preset of that name has nothing to compare with: only what was traded is saved. Raises
+    PresetError, ModelError.
     """
     fits = {levers_of(chosen): fit}
 
     def seconds(plan: Plan) -> float:
         levers = levers_of(plan)
         if levers not in fits:
-            fits[levers] = cost_model.fit(entry, plan)
+            other = cost_model.fit(entry, plan)
+            fits[levers] = replace(other, slowness=fit.slowness) if fit.calibrated and other.calibrated else other
         return fits[levers].costs(plan, cold).total_s(plan.most_steps)
 
     plan = _reference(asked, folder)

@@ -8,6 +8,7 @@ from math import prod
 from videosvc.config.models import ModelEntry
 from videosvc.errors import ModelError
 from videosvc.families.checks import TINY_DECODER, WEIGHTS, model_hash, read_json, weight_files
+from videosvc.families.config_checks import check_configs
 from videosvc.families.latent_spec import LatentSpec
 
 STORED_BYTES = 2  # a weight as published checkpoints store it; where it is 4, the guess is careful
@@ -32,8 +33,9 @@ class ModelShape:
 
 
 def read_shape(entry: ModelEntry) -> ModelShape:
-    """Raises ModelError naming the file that is missing or damaged."""
+    """Raises ModelError naming the file that is missing or damaged, or the grid in models.toml that does not fit."""
     folder = entry.folder()
+    check_configs(entry.name, folder)
     transformer = read_json(entry.name, folder, "transformer/config.json")
     vae = read_json(entry.name, folder, "vae/config.json")
     files = {
@@ -43,8 +45,8 @@ def read_shape(entry: ModelEntry) -> ModelShape:
     weights = {name: sum(file.stat().st_size for file in found) // STORED_BYTES for name, found in files.items()}
     tiny = folder / TINY_DECODER / WEIGHTS["diffusers"][0]
     try:
-        coarse_patch = transformer.get("compressed_patch_size", transformer["patch_size"])
-        return ModelShape(
+        coarse_patch = transformer.get("compressed_patch_size") or transformer["patch_size"]
+        shape = ModelShape(
             spec=LatentSpec.of(transformer, vae),
             window_chunks=entry.window_chunks,
             sink_chunks=entry.sink_chunks,
@@ -58,6 +60,10 @@ def read_shape(entry: ModelEntry) -> ModelShape:
             vae_weights=weights["vae"],
             tiny_decoder_weights=tiny.stat().st_size // STORED_BYTES if tiny.exists() else 0,
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError) as error:
         message = f"model {entry.name!r}: its configuration lacks what a price needs ({error})"
         raise ModelError(message, param="model") from error
+    if entry.grid % shape.spec.grid:
+        allowed = f"must be a multiple of {shape.spec.grid}, the checkpoint's"
+        raise ModelError(f"model {entry.name!r}: grid = {entry.grid} in models.toml {allowed}", param="model")
+    return shape

@@ -18,6 +18,7 @@ from videosvc.engine.events import ChunkDone, Done, Event, StepDone, TextEncoded
 from videosvc.engine.generate import Engine
 from videosvc.engine.meter import ComputeReceipt, Meter
 from videosvc.engine.picture import Picture
+from videosvc.pricing.money import usd
 from videosvc.pricing.quote import Quote
 from videosvc.worker.checkpoints import CheckpointFolder
 from videosvc_queue.context import Cancelled, Context, GiveBack, LeaseLost, MakeWay
@@ -78,7 +79,7 @@ class Attempt:
                 for event in events:
                     if isinstance(event, Done):
                         return event.receipt
-                    self._tell(event)
+                    self._tell(event, cap)
                     saves = self._unsaved_s > (CHUNK_S if isinstance(event, ChunkDone) else STEP_S)
                     # First, and in SQL: a worker that was fenced off must not save over its successor's.
                     self._go_on(event, saves)
@@ -119,18 +120,20 @@ class Attempt:
         log.warning("job %s starts over: its checkpoint is of another plan or of other weights", self._job.id)
         return None
 
-    def _tell(self, event: Event) -> None:
+    def _tell(self, event: Event, cap: ComputeCap | None) -> None:
         """To those who watch, through Redis."""
         match event:
             case TextEncoded():
                 plan = self._quote.plan_as_dict()
                 self._context.publish("plan", {"plan": plan, "unknown_words": list(event.unknown_words)})
-                if event.unknown_words:
-                    words = ", ".join(event.unknown_words)
-                    self._detail["warnings"] = [f"the model never saw these words: {words}"]
+                if event.warnings:
+                    self._detail["warnings"] = event.warnings
             case Traded():
+                assert cap is not None  # without one nothing is traded
                 plan = self._quote.plan_as_dict()
-                landing = {"what": "steps", "from": event.steps_before, "to": event.steps, "saves_usd": None}
+                saved_s = (event.steps_before - event.steps) * cap.costs.chunks[event.chunk].step_s
+                saves_usd = float(usd(self._quote.rate.price(saved_s)))
+                landing = {"what": "steps", "from": event.steps_before, "to": event.steps, "saves_usd": saves_usd}
                 plan = {**plan, "steps": event.steps, "traded": [*plan["traded"], landing]}
                 self._detail["plan"] = plan
                 self._context.publish("plan", {"plan": plan})

@@ -19,6 +19,7 @@ from videosvc.artifacts.store import Artifact, ArtifactStore
 from videosvc.config.models import load_model
 from videosvc.config.reload import LiveConfig
 from videosvc.engine.budget import ComputeCapExceeded
+from videosvc.engine.generate import Engine
 from videosvc.engine.meter import ComputeReceipt
 from videosvc.engine.picture import Picture
 from videosvc.engine.plan import Plan
@@ -28,11 +29,12 @@ from videosvc.pricing.energy import Energy, EnergyMeter
 from videosvc.pricing.quote import Quote, charge
 from videosvc.pricing.receipt import full_receipt, partial_receipt, plan_as_run
 from videosvc.worker.attempt import Attempt
+from videosvc.worker.broken_device import is_broken
 from videosvc.worker.checkpoints import CheckpointFolder
 from videosvc.worker.cpu_share import share_cpu_in_thread
 from videosvc.worker.memory import free_memory, is_out_of_memory
 from videosvc.worker.warm_models import WarmModels
-from videosvc_queue.context import Cancelled, Context
+from videosvc_queue.context import Cancelled, Context, Unfit
 from videosvc_queue.job import Job, Status
 from videosvc_queue.patience import patiently
 from videosvc_queue.runner import Outcome
@@ -40,6 +42,7 @@ from videosvc_queue.runner import Outcome
 log = logging.getLogger(__name__)
 
 OUT_OF_MEMORY = "out_of_memory"
+WARM_UP_PROMPT = "a red ball"  # not the job's own, which the engine would remember
 
 
 class VideoHandler:
@@ -69,14 +72,11 @@ class VideoHandler:
         self._retention_s = retention_s
 
     def warm_up(self, plan: Plan) -> None:
-        """Loads the plan's model and runs the plan once, for nobody: a process's first clip takes longer.
+        """Has the plan's model loaded, and warm.
 
-        Raises ModelError if the model cannot be loaded, GenerationError if it cannot run.
+        Raises ModelError if it cannot be loaded, GenerationError if it cannot run.
         """
-        engine = self._models.get(load_model(self._config.folder, plan.model), plan.loading)
-        with scratch_folder() as work:
-            for _ in engine.run(plan, work / "video.mp4"):
-                pass
+        self._models.get(load_model(self._config.folder, plan.model), plan.loading, partial(_run_briefly, plan))
 
     def joins(self, running: Sequence[Job], job: Job) -> bool:
         """Whether its steps are cheaper in one batch with theirs: the same model, weights and size, and not more jobs
@@ -93,7 +93,7 @@ class VideoHandler:
             return False
 
     def __call__(self, job: Job, context: Context) -> Outcome:
-        """Raises LeaseLost, GiveBack, OSError (a full disk, an artifact store that is away)."""
+        """Raises LeaseLost, GiveBack, Unfit, OSError (a full disk, an artifact store that is away)."""
         if threading.current_thread() is not threading.main_thread():
             share_cpu_in_thread()
         try:
@@ -113,9 +113,8 @@ class VideoHandler:
         plan, limit_s = quote.plan, quote.max_compute_s
         self._config.refresh()  # an edit counts from the next job on
         entry = load_model(self._config.folder, plan.model)
-        cold = not self._models.has(entry, plan.loading)
-        engine = self._models.get(entry, plan.loading)
-        cap = None if limit_s is None else self._costs.compute_cap(plan, entry, limit_s, cold)
+        engine = self._models.get(entry, plan.loading, partial(_warm_up, plan))
+        cap = None if limit_s is None else self._costs.compute_cap(plan, entry, limit_s)
         attempt = Attempt(job, context, quote, engine, self._checkpoints, self._picture(job))
         energy = EnergyMeter(engine.family.device)
         with scratch_folder() as work:
@@ -123,7 +122,7 @@ class VideoHandler:
             try:
                 receipt = attempt.run(video, cap)
                 used = None if receipt.shared_s else _measured(attempt, receipt, energy)
-                learn = partial(self._learn, partial(self._costs.observe, plan, entry, receipt, cold))
+                learn = partial(self._learn, partial(self._costs.observe, plan, entry, receipt))
                 artifacts = self._keep(job, context, video, attempt.previews, learn)
             except Cancelled:
                 spent = attempt.receipt()
@@ -138,6 +137,9 @@ class VideoHandler:
                     return stopped
                 return self._with_files(stopped, self._keep(job, context, video, attempt.previews))
             except Exception as error:
+                if not is_out_of_memory(error) and is_broken(engine.family.device):
+                    attempt.note()
+                    raise Unfit(f"{engine.family.device} can be used no more: {error}") from error
                 failure = _failure(job, error)
                 if failure is None:
                     attempt.note()
@@ -198,6 +200,34 @@ class VideoHandler:
             log.warning("nothing was learnt of a job's cost: %s", error)
 
 
+def _run_briefly(plan: Plan, engine: Engine) -> None:
+    """A step of each of the first two chunks, for nobody: a loaded model's first clip takes longer, and quotes are for
+    the later ones."""
+    spec = engine.family.spec
+    frames = min(plan.frames, spec.frames_of(0, spec.first_chunk + spec.chunk))
+    brief = replace(
+        plan,
+        prompt=WARM_UP_PROMPT,
+        seconds=frames / plan.fps,
+        steps=1,
+        sampler="flow_map",  # to a model without one an Euler step
+        draft_threshold=None,
+        step_cache="none",
+        input_reference=None,
+    )
+    with scratch_folder() as work:
+        for _ in engine.run(brief, work / "video.mp4"):
+            pass
+
+
+def _warm_up(plan: Plan, engine: Engine) -> None:
+    """Before a job. What cannot run, that will say."""
+    try:
+        _run_briefly(plan, engine)
+    except (GenerationError, RuntimeError) as error:
+        log.warning("model %s is not warm: %s", plan.model, error)
+
+
 def _shape(plan: Plan) -> tuple[object, ...]:
     """What clips must have in common to be denoised in one batch."""
     return plan.model, plan.loading, plan.size
@@ -213,7 +243,7 @@ def _with_receipt(
 ) -> Outcome:
     return replace(
         ended,
-        compute_s=spent.compute_seconds,
+        compute_s=receipt["compute_seconds"],  # as shown, so that usage adds up to receipts
         result={"receipt": receipt, "size": quote.plan.size},
         detail={"plan": plan_as_run(spent, quote), "warnings": warnings},
     )

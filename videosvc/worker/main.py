@@ -10,11 +10,10 @@ import logging
 import os
 import socket
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
-from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 
-from videosvc.config.models import load_models
+from videosvc.config.models import load_model, load_models
 from videosvc.config.presets import load_presets
 from videosvc.config.reload import LiveConfig, live_config
 from videosvc.config.request import Request, resolve_plan
@@ -33,7 +32,6 @@ from videosvc_queue.worker_process import WorkerOptions, worker_main
 log = logging.getLogger(__name__)
 
 MAX_MODELS = 2  # kept loaded at once; on a device where two do not fit, one is given up for the other
-WARM_UP_S = 0.5  # of the clip that warms up
 TIDY_S = 3600.0  # between two looks for old checkpoints
 
 
@@ -67,27 +65,30 @@ def run_worker(settings: Settings, folder: Path) -> int:
             tidy(settings)
             return handler
 
-        return worker_main(options, begin, figures, lambda: refused(settings))
+        return worker_main(options, begin, figures, lambda: refused(settings, config.folder))
 
 
 def make_handler(settings: Settings, config: LiveConfig, named: str) -> Handler:
     """Called in the process that computes. Raises UserError.
 
-    When it returns, the default model is loaded, and warm, and what the compiled levers of all presets need is on the
-    disk, the first ones' in memory: jobs are not taken before, so that no job's steps share the device with a compiler.
+    When it returns, the default model is loaded, and warm, and what the compiled levers of all presets need, for each
+    model that takes them, is on the disk, the first ones' in memory: jobs are not taken before, so that no job's steps
+    share the device with a compiler.
     """
     if named == "cpu":
         share_cpu()
     from videosvc.artifacts.store import ArtifactStore
+    from videosvc.pricing.calibration import NOT_CALIBRATED
     from videosvc.pricing.cost_model import CostModel
     from videosvc.worker.checkpoints import CheckpointFolder
     from videosvc.worker.handler import VideoHandler
     from videosvc.worker.warm_models import WarmModels
 
+    costs = CostModel(settings.data_dir, named)
     handler = VideoHandler(
         config,
         WarmModels(settings.device, MAX_MODELS, settings.data_dir / "quantized"),
-        CostModel(settings.data_dir, named),
+        costs,
         ArtifactStore(settings.artifact_url),
         CheckpointFolder(settings.data_dir / "checkpoints"),
         settings.retention_s,
@@ -103,6 +104,8 @@ def make_handler(settings: Settings, config: LiveConfig, named: str) -> Handler:
             except (ModelError, GenerationError, RuntimeError) as error:  # its jobs will hear of it
                 log.warning("a preset's model is not warm: %s", error)
         thread.submit(handler.warm_up, default).result()
+    if not costs.fit(load_model(config.folder, default.model), default).calibrated:
+        log.warning("%s is %s", named, NOT_CALIBRATED)
     log.info("ready on %s", named)
     return handler
 
@@ -118,29 +121,30 @@ def tidy(settings: Settings) -> None:
 
 
 def warm_up_plans(folder: Path, settings: Settings) -> list[Plan]:
-    """Short clips: the default preset's, and one for each set of levers to compile the default model with.
+    """The default preset's, and one for each set of levers to compile a model with, the default one first.
 
     Raises UserError if the default preset or model is none.
     """
 
-    def plan_of(preset: str | None) -> Plan:
-        plan = resolve_plan(Request("a red ball", preset=preset, seed=0), folder, settings).plan
-        return replace(plan, seconds=WARM_UP_S)
+    def plan_of(request: Request) -> Plan:
+        return resolve_plan(request, folder, settings).plan
 
-    default = plan_of(None)
-    plans = {default.loading: default}
-    for name, preset in load_presets(folder).items():
-        if preset.levers.compile:
-            with contextlib.suppress(UserError):  # it is of another model
-                plan = plan_of(name)
-                plans.setdefault(plan.loading, plan)
+    default = plan_of(Request("a red ball", seed=0))
+    plans = {(default.model, default.loading): default}
+    compiled = [name for name, preset in load_presets(folder).items() if preset.levers.compile]
+    for entry in sorted(load_models(folder).values(), key=lambda entry: entry.name != default.model):
+        for name in compiled:
+            with contextlib.suppress(UserError):  # it is for other models
+                plan = plan_of(Request("a red ball", model=entry.name, preset=name, size=entry.sizes[0], seed=0))
+                plans.setdefault((plan.model, plan.loading), plan)
     return list(plans.values())
 
 
-def refused(settings: Settings) -> dict[str, str]:
-    """Called in the process that computes, once: the levers of loading that its device cannot take, and why."""
+def refused(settings: Settings, folder: Path) -> dict[str, str]:
+    """Called in the process that computes, once: the levers that its device cannot take, and why."""
+    models = load_models(folder).values()
     with ThreadPoolExecutor(1) as thread:  # as in `make_handler`
-        return thread.submit(refused_levers, pick_device(settings.device)).result()
+        return thread.submit(refused_levers, pick_device(settings.device), models).result()
 
 
 def figures() -> dict[str, int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,11 +38,14 @@ class WarmModels:
         known = self._engines.get((entry.name, levers))
         return known is not None and known[0] == entry
 
-    def get(self, entry: ModelEntry, levers: LoadLevers = NO_LEVERS) -> Engine:
+    def get(
+        self, entry: ModelEntry, levers: LoadLevers = NO_LEVERS, warm_up: Callable[[Engine], None] = lambda engine: None
+    ) -> Engine:
         """The model's engine, loaded if it is not yet, or if its entry in models.toml is another one since.
 
-        Raises ModelError if its files are missing or damaged, or the lever cannot be; whatever the device raises when
-        it has too little memory.
+        `warm_up` is called with one that was loaded, before any other thread has it. Raises ModelError if the model's
+        files are missing or damaged, or the lever cannot be; whatever the device raises when it has too little memory;
+        what `warm_up` raises.
         """
         key = (entry.name, levers)
         with self._loading:
@@ -49,7 +53,9 @@ class WarmModels:
                 self._engines.pop(key, None)  # its memory is free before the new one is loaded
                 while len(self._engines) >= self._max_models:
                     self._engines.popitem(last=False)
-                self._engines[key] = (entry, self._load(entry, levers))
+                engine = self._load(entry, levers)
+                warm_up(engine)
+                self._engines[key] = (entry, engine)
             self._engines.move_to_end(key)
             return self._engines[key][1]
 

@@ -1,0 +1,43 @@
+"""`videosvc jobs` against a service whose jobs are ended by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from api_service import Api, starter
+from videosvc.cli.main import run
+
+
+@pytest.fixture
+def api(tmp_path: Path, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Api]:
+    with starter(tmp_path / "service", redis_url) as start:
+        api = start()
+        monkeypatch.setenv("VIDEOSVC_URL", api.url)
+        yield api
+
+
+@pytest.mark.parametrize(("code", "exit_code"), [("compute_cap_exceeded", 3), ("out_of_memory", 4)])
+def test_a_job_that_its_cap_ended_has_an_exit_code_of_its_own(
+    code: str, exit_code: int, api: Api, capsys: pytest.CaptureFixture[str]
+) -> None:
+    api.create()
+    assert run(["jobs", "watch", api.fail(code, "it was too much")]) == exit_code
+    assert f"failed: {code}: it was too much\n" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("variant", ["video", "thumbnail", "spritesheet"])
+def test_where_nothing_can_be_written_nothing_is_fetched(
+    variant: str, api: Api, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    api.create()
+    download = ["jobs", "download", api.complete(tmp_path), "--variant", variant, "-o"]
+    folder = tmp_path / "none"
+    assert run([*download, str(folder / "a.mp4")]) == 2
+    assert capsys.readouterr().err == f"error: -o: there is no folder {str(folder)!r}\n"
+    requests = api.services.metrics.text().decode()
+    assert "/content" not in requests
+    assert run([*download, str(tmp_path / "fetched.mp4")]) == 0
+    assert (tmp_path / "fetched.mp4").stat().st_size > 0
