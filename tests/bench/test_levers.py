@@ -7,11 +7,13 @@ import random
 from pathlib import Path
 
 import pytest
+import torch
 
 from bench import levers
 from known_configs import known_configs
 from tiny_model import make_tiny_checkpoint
 from training.toyworld.world import sample_scene
+from videosvc_kernels import int8_product_refusal
 
 
 @pytest.fixture
@@ -61,7 +63,9 @@ def test_two_rounds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             paired = content["paired"][name]
             low, high = paired["interval_95"]
             assert paired["points_lost"] == pytest.approx(points) and low < points < high
-    assert measures["int8 product, 32x48x64"]["p50"] > 0
+    assert measures["float32 product, 32x48x64"]["p50"] > 0
+    multiplied = int8_product_refusal(torch.device("cpu")) is None
+    assert ("int8 product, 32x48x64" in measures) is multiplied
 
 
 @pytest.mark.usefixtures("configs")

@@ -61,7 +61,7 @@ def test_refusals_have_their_exit_codes(capfd: pytest.CaptureFixture[str]) -> No
 
 def test_goals_that_cannot_be_reached_name_their_option(capfd: pytest.CaptureFixture[str]) -> None:
     assert run(["quote", PROMPT, "--model", "auto", "--deadline", "0.0001"]) == 2
-    assert "--deadline: 0.0001 is too soon; the quickest plan may take " in capfd.readouterr().err
+    assert "--deadline: 0.0001 is too soon; the quickest allowed plan may take " in capfd.readouterr().err
     assert run(["quote", PROMPT, "--min-quality", "2"]) == 2
     assert "--min-quality: 2 must be more than 0 and at most 1" in capfd.readouterr().err
 

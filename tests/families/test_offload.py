@@ -145,7 +145,7 @@ def counted(moves: list[str], name: str, present_while: Callable[[Any, torch.dev
 
 
 def test_an_autoencoder_that_is_not_wans_stays(causal_folder: Path) -> None:
-    with pytest.raises(ModelError, match="offload of vae cannot be: .* and this is a CausalConvAutoencoder"):
+    with pytest.raises(ModelError, match=r"offload of vae cannot be: .* and this is a CausalConvAutoencoder"):
         AnyFlowFAR("tiny", causal_folder, 1, CPU, torch.float32, offload=["vae"])
 
 

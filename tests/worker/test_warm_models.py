@@ -64,10 +64,10 @@ def test_a_model_that_does_not_fit_beside_others_gets_the_device_alone(
     models.get(entries["a"])
     whole = AnyFlowFAR.__init__
 
-    def crowded(self: AnyFlowFAR, name: str, *arguments: Any) -> None:
+    def crowded(self: AnyFlowFAR, *arguments: Any, **options: Any) -> None:
         if models.names:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        whole(self, name, *arguments)
+        whole(self, *arguments, **options)
 
     monkeypatch.setattr(AnyFlowFAR, "__init__", crowded)
     models.get(entries["b"])
