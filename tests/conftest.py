@@ -33,6 +33,15 @@ def no_outside_settings(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytes
 
 
 @pytest.fixture
+def int8_products(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a CPU that multiplies int8 quickly; the others are exact, too."""
+    import torch
+
+    can = torch.cpu.get_capabilities()
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {**can, "avx512_vnni": True})
+
+
+@pytest.fixture
 def poisoned_outputs() -> Iterator[None]:
     """New tensors begin as NaN, or as the largest integer: what a kernel forgets to write cannot pass for right."""
     import torch

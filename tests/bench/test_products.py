@@ -15,7 +15,6 @@ from videosvc.bench.products import step_products
 from videosvc.engine.plan import Plan
 from videosvc.families.anyflow_far import AnyFlowFAR
 from videosvc.families.load_levers import LoadLevers
-from videosvc_kernels import int8_linear
 
 PLAN = Plan(
     model="tiny", prompt="a red circle", negative_prompt=None, seed=1, width=64, height=64, fps=8, seconds=2.0,
@@ -49,8 +48,8 @@ def test_every_product_of_a_step_once_with_its_own_weights(folder: Path) -> None
     assert len({weight.data_ptr() for weight in weights}) == len(weights) == len(products.products)
 
 
-def test_in_int8_they_are_int8_products(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(int8_linear, "int8_product_refusal", lambda device: None)  # exact on every CPU
+@pytest.mark.usefixtures("int8_products")
+def test_in_int8_they_are_int8_products(folder: Path) -> None:
     plain = load(folder, "native")
     products, native = (step_products(plain, load(folder, weights), PLAN) for weights in ("int8", "native"))
     assert products.operations == native.operations

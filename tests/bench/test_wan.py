@@ -32,10 +32,7 @@ TINY = WanShape(
 EAGER = [row for row in ROWS if not row.levers.compile]  # compiling takes half a minute a row
 
 
-@pytest.fixture(autouse=True)
-def int8_products(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As on a CPU that is worth it; others are exact, too."""
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"architecture": "x86_64", "avx512_vnni": True})
+pytestmark = pytest.mark.usefixtures("int8_products")
 
 
 def test_all_rows_end_to_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

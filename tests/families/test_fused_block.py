@@ -18,7 +18,7 @@ from videosvc.families.fused_block import FusedBlock, fuse_blocks
 from videosvc.families.load_levers import LoadLevers
 from videosvc_kernels import Int8Linear, Rotation, quantize_linears
 
-pytestmark = [INTERPRETED, pytest.mark.usefixtures("poisoned_outputs")]
+pytestmark = [INTERPRETED, pytest.mark.usefixtures("poisoned_outputs", "int8_products")]
 
 
 @pytest.fixture(scope="module")
