@@ -129,15 +129,19 @@ def step_products(native: Family, family: Family, plan: Plan) -> StepProducts:
     return StepProducts(family.device, tuple(products), operations)
 
 
+def _multiplies_int8(layer: Any) -> bool:
+    return isinstance(layer, Int8Linear) and not layer.storage_only
+
+
 def _bare_input(layer: Any, x: Tensor) -> Tensor:
     """Any numbers, of the shape of `x` and the type that the layer multiplies."""
-    if isinstance(layer, Int8Linear) and not layer.storage_only:
+    if _multiplies_int8(layer):
         return torch.randint(-127, 128, x.shape, dtype=torch.int8, device=x.device)
     return torch.randn_like(x)
 
 
 def _bare(layer: Any, x: Tensor) -> Callable[[], Tensor]:
-    if isinstance(layer, Int8Linear) and not layer.storage_only:
+    if _multiplies_int8(layer):
         return partial(int8_product if x.device.type == "cpu" else padded_int8_product, x, layer.codes)
     if isinstance(layer, LowBitLinear):  # stored in few bits, and multiplied in those of x; fp8 on most devices
         return partial(layer, x)
