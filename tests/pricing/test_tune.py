@@ -91,7 +91,7 @@ def test_measures_cost_and_quality_of_every_setting(engine: Engine, base: Plan) 
     table = quality_table("tiny", sweep, found, rates_measured=True)
     assert sweep.reference == "48x32, 3 steps of euler"
     assert [point.fps for point in table.points] == [8] * 8
-    assert table.quality(replace(base, width=48, height=32, steps=2)) == max(
+    assert table.quality(replace(base, width=48, height=32, steps=2), base.fps) == max(
         finding.quality
         for finding in found.swept
         if finding.setting.frame_cache == "native" and finding.setting.size == LARGE

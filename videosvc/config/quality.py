@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import AfterValidator, Field, ValidationError
 
 from videosvc.config.size import Size
-from videosvc.config.toml_file import Section, first_problem
+from videosvc.config.toml_file import FileState, Section, file_state, first_problem
 from videosvc.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 PLAIN_DECODES = ("full", "stream")  # whose frames differ by no more than roundings
 
 Levers = tuple[str, float | None, str, str]  # sampler, threshold of drafts, weights, frame cache
+Found = tuple[int, int, float]  # steps, fps (0: any), quality: of a point, to look dozens up for a quote
 
 
 def _size(text: str) -> str:
@@ -54,10 +55,6 @@ class Point(Section):
     @property
     def levers(self) -> Levers:
         return self.sampler, self.draft_threshold, self.weights, self.frame_cache
-
-    def is_within(self, plan: Plan) -> bool:
-        """Whether a plan with these levers and this size has at least these steps and frames a second."""
-        return self.steps <= plan.steps and (self.fps is None or self.fps <= plan.fps)
 
 
 class Sweep(Section):
@@ -96,15 +93,15 @@ class QualityTable(Section):
         return min((point.fps for point in self.points if point.fps is not None), default=None)
 
     @cached_property
-    def _by_levers(self) -> dict[Levers, dict[Size, list[Point]]]:
+    def _by_levers(self) -> dict[Levers, dict[Size, list[Found]]]:
         """The smallest size first."""
-        alike: defaultdict[Levers, defaultdict[Size, list[Point]]] = defaultdict(lambda: defaultdict(list))
+        alike: defaultdict[Levers, defaultdict[Size, list[Found]]] = defaultdict(lambda: defaultdict(list))
         for point in sorted(self.points, key=lambda point: Size.parse(point.size).pixels):
-            alike[point.levers][Size.parse(point.size)].append(point)
+            alike[point.levers][Size.parse(point.size)].append((point.steps, point.fps or 0, point.quality))
         return {levers: dict(by_size) for levers, by_size in alike.items()}
 
-    def quality(self, plan: Plan) -> float | None:
-        """What was measured at the plan's levers and size; None if nothing at or below the plan was.
+    def quality(self, plan: Plan, fps: int) -> float | None:
+        """What was measured at the plan's levers and size; None if nothing at or below the plan at this `fps` was.
 
         None too with levers that change the picture and are not swept: tiles, the tiny decoder, step caches.
         At one size more steps and frames never count as worse: the best point at or below the plan is taken, as clips
@@ -115,22 +112,26 @@ class QualityTable(Section):
         if plan.decode not in PLAIN_DECODES or plan.step_cache != "none":  # points are of whole frames, and no cache
             return None
         levers = (plan.sampler, plan.draft_threshold, plan.weights, plan.frame_cache)
-        return _quality(plan, Size(plan.width, plan.height), self._by_levers.get(levers, {}))
+        return _quality(Size(plan.width, plan.height), plan.steps, fps, self._by_levers.get(levers, {}))
 
 
-def _quality(plan: Plan, size: Size, measured: Mapping[Size, Sequence[Point]]) -> float | None:
-    """Of the plan, were it of this size. `measured`: the smallest size first."""
-    within = [point.quality for point in measured.get(size, ()) if point.is_within(plan)]
-    if within:
-        return max(within)
+def _quality(size: Size, steps: int, fps: int, measured: Mapping[Size, Sequence[Found]]) -> float | None:
+    """`measured`: the smallest size first."""
+    if (best := _best_within(steps, fps, measured.get(size, ()))) is not None:
+        return best
     smaller = [other for other in measured if other != size and other.fits_in(size)]
-    below = _quality(plan, smaller[-1], measured) if smaller else None
+    below = _quality(smaller[-1], steps, fps, measured) if smaller else None
     larger = next((points for other, points in measured.items() if size.fits_in(other)), ())
     if below is None or not larger:
         return below
     # Where only more was measured of the larger one, its least point counts: less is no better.
-    within = [point.quality for point in larger if point.is_within(plan)]
-    return min(below, max(within) if within else min(point.quality for point in larger))
+    best = _best_within(steps, fps, larger)
+    return min(below, min(quality for _, _, quality in larger) if best is None else best)
+
+
+def _best_within(steps: int, fps: int, points: Sequence[Found]) -> float | None:
+    """Of the points with no more steps and frames a second; None: there is none."""
+    return max((quality for least, rate, quality in points if least <= steps and rate <= fps), default=None)
 
 
 def load_quality(folder: Path, model: str) -> QualityTable | None:
@@ -140,7 +141,12 @@ def load_quality(folder: Path, model: str) -> QualityTable | None:
 
 
 def load_quality_file(path: Path) -> QualityTable:
-    """Raises ConfigError naming file, key and value."""
+    """A file that has not changed is not parsed again. Raises ConfigError naming file, key and value."""
+    return _parsed(path, file_state(path))
+
+
+@lru_cache(maxsize=64)
+def _parsed(path: Path, state: FileState) -> QualityTable:
     try:
         return QualityTable.model_validate_json(path.read_bytes())
     except ValidationError as error:

@@ -19,6 +19,7 @@ class Section(BaseModel):
 
 
 Model = TypeVar("Model", bound=BaseModel)
+FileState = tuple[int, int, int]
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -38,15 +39,20 @@ def parse_toml(path: Path, model: type[Model]) -> Model:
 
     Raises ConfigError naming file, key and value.
     """
+    return cast(Model, _parsed(path, model, file_state(path)))
+
+
+def file_state(path: Path) -> FileState:
+    """What differs once the file has changed. Raises ConfigError if there is none."""
     try:
         state = path.stat()
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
-    return cast(Model, _parsed(path, model, (state.st_mtime_ns, state.st_size, state.st_ino)))
+    return state.st_mtime_ns, state.st_size, state.st_ino
 
 
 @lru_cache(maxsize=256)  # a quote reads four files, and parsing them took half of its time
-def _parsed(path: Path, model: type[BaseModel], state: tuple[int, int, int]) -> BaseModel:
+def _parsed(path: Path, model: type[BaseModel], state: FileState) -> BaseModel:
     try:
         return model.model_validate(read_toml(path))
     except ValidationError as error:

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Literal
 
+from videosvc.config.size import Size
 from videosvc.engine.plan import Plan
 from videosvc.families.latent_spec import LatentSpec
 from videosvc.pricing.frame_memory import FrameMemory
@@ -63,13 +65,21 @@ class RunFeatures:
 
 
 def run_features(plan: Plan, shape: ModelShape) -> RunFeatures:
+    guided, from_picture = plan.guidance_scale > 1.0, plan.input_reference is not None
+    return _run_features(Size(plan.width, plan.height), plan.frames, plan.decode, guided, from_picture, shape)
+
+
+@lru_cache(maxsize=1024)  # a quote prices some ten sizes and rates, mostly those of the quote before
+def _run_features(
+    size: Size, frames: int, decode: str, guided: bool, from_picture: bool, shape: ModelShape
+) -> RunFeatures:
     spec = shape.spec
-    batch = 2 if plan.guidance_scale > 1.0 else 1
-    still = spec.first_chunk if plan.input_reference is not None else 0  # latents that the picture makes
-    per_latent = (plan.width // spec.grid) * (plan.height // spec.grid)
-    megapixels = plan.width * plan.height / 1e6  # of a frame
-    tiles, overlapping = _tiles(plan, spec)
-    sizes = spec.chunks(plan.frames, from_picture=still > 0)
+    batch = 2 if guided else 1
+    still = spec.first_chunk if from_picture else 0  # latents that the picture makes
+    per_latent = (size.width // spec.grid) * (size.height // spec.grid)
+    megapixels = size.pixels / 1e6  # of a frame
+    tiles, overlapping = _tiles(size, spec) if decode == "tiled" else (1.0, 1.0)
+    sizes = spec.chunks(frames, from_picture)
     memory = FrameMemory(shape)
 
     def forward(latents: float, context: float) -> Features:
@@ -84,13 +94,13 @@ def run_features(plan: Plan, shape: ModelShape) -> RunFeatures:
         memory.append(still)
     chunks: list[ChunkFeatures] = []
     latents, written, waiting = 0, 0, still
-    for chunk, size in enumerate(sizes):
-        waiting += size
-        due = waiting if plan.decode != "full" or chunk + 1 == len(sizes) else 0
+    for chunk, new in enumerate(sizes):
+        waiting += new
+        due = waiting if decode != "full" or chunk + 1 == len(sizes) else 0
         decoded = spec.frames_of(latents, due)
-        kept = min(decoded - (unseen if due and not latents else 0), plan.frames - written)
+        kept = min(decoded - (unseen if due and not latents else 0), frames - written)
         latents, written, waiting = latents + due, written + kept, waiting - due
-        denoise, aged = forward(size, memory.latents), memory.append(size)
+        denoise, aged = forward(new, memory.latents), memory.append(new)
         chunks.append(
             ChunkFeatures(
                 denoise=denoise,
@@ -99,14 +109,12 @@ def run_features(plan: Plan, shape: ModelShape) -> RunFeatures:
                 coarse=None if aged is None else forward(aged.latents, aged.context),
             )
         )
-    finish = (1.0, plan.frames * megapixels)
+    finish = (1.0, frames * megapixels)
     return RunFeatures(text=(float(batch),), chunks=tuple(chunks), finish=finish, picture=picture)
 
 
-def _tiles(plan: Plan, spec: LatentSpec) -> tuple[float, float]:
+def _tiles(size: Size, spec: LatentSpec) -> tuple[float, float]:
     """How many tiles a frame is decoded in, and how many times its pixels, as some are in several."""
-    if plan.decode != "tiled":
-        return 1.0, 1.0
-    width, height = plan.width // spec.spatial, plan.height // spec.spatial
+    width, height = size.width // spec.spatial, size.height // spec.spatial
     (columns, across), (rows, down) = spec.tiles(width), spec.tiles(height)
     return float(rows * columns), across * down / (width * height)

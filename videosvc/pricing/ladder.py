@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
-from itertools import product
+from itertools import chain, product
 from types import MappingProxyType
 from typing import Any, get_args
 
@@ -58,8 +58,9 @@ def candidates(
         [rung for rung in rungs[what] if what in trade or not rung.allowed or _is(asked, rung)]
         for what in reversed(first_to_last)
     ]
+    fields = asked.fields()  # of which each plan is made anew: `replace` takes twice as long, and there are dozens
     places = [
-        (replace(asked, **{field: value for rung in place for field, value in rung.values.items()}), place)
+        (Plan(**{**fields, **dict(chain.from_iterable(rung.values.items() for rung in place))}), place)
         for place in product(*open_rungs)
     ]
     priced = [(plan, place) for plan, place in places if levers_of(plan) in levers]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 
 from videosvc.config.quality import QualityTable
 from videosvc.engine.plan import Plan
@@ -34,7 +33,7 @@ def measured_qualities(candidates: Sequence[Candidate], table: QualityTable) -> 
 
 
 def _quality(plan: Plan, table: QualityTable, lowest_fps: int) -> float | None:
-    if plan.fps >= lowest_fps:
-        return table.quality(plan)
-    known = table.quality(replace(plan, fps=lowest_fps))
-    return known and known * HALF_THE_FRAMES ** math.log2(lowest_fps / plan.fps)
+    known = table.quality(plan, max(plan.fps, lowest_fps))
+    if known is None or plan.fps >= lowest_fps:
+        return known
+    return known * math.pow(HALF_THE_FRAMES, math.log2(lowest_fps / plan.fps))
