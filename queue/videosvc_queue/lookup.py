@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import builtins
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Literal
 
 from sqlalchemy import Connection, bindparam, func, select, tuple_
@@ -16,6 +16,8 @@ from videosvc_queue.tables import jobs, workers
 from videosvc_queue.tiers import Tier
 from videosvc_queue.workers import LIVE_S
 
+Seen = tuple[Job, Ahead | None]  # what stands before it, if it is queued
+
 # What is asked most, by every poll: made once, as making a statement takes longer than running it.
 _ALIVE = workers.c.route == bindparam("route"), workers.c.seen_at > bindparam("seen_after")
 # Routes whose jobs stand in one line with those of the route: all that its workers take.
@@ -24,7 +26,7 @@ _SHARED = jobs.c.route.in_(
         select(workers.c.route).where(workers.c.name.in_(select(workers.c.name).where(*_ALIVE)))
     )
 )
-_JOB = select(*JOB_COLUMNS).where(jobs.c.id == bindparam("job_id"), jobs.c.deleted_at.is_(None))
+_JOBS = select(*JOB_COLUMNS).where(jobs.c.id.in_(bindparam("job_ids", expanding=True)), jobs.c.deleted_at.is_(None))
 _RUNNING = select(func.sum(jobs.c.predicted_s * (1.0 - jobs.c.progress / 100.0))).where(
     jobs.c.status == Status.IN_PROGRESS, _SHARED
 )
@@ -45,8 +47,14 @@ class Lookup(Database):
     def get(self, job_id: str, tenant: str | None = None) -> Job | None:
         """None: there is no such job, its tenant deleted it, or it is not of this `tenant` (None: anybody's)."""
         with self._read() as sql:
-            row = sql.execute(_JOB, {"job_id": job_id}).one_or_none()
+            row = sql.execute(_JOBS, {"job_ids": [job_id]}).one_or_none()
         return None if row is None or tenant not in (None, row.tenant) else to_job(row)
+
+    def look(self, job_ids: Collection[str]) -> dict[str, Seen]:
+        """Those of the jobs that there are and that nobody deleted, each that is queued with what stands before it."""
+        with self._read() as sql:
+            found = [to_job(row) for row in sql.execute(_JOBS, {"job_ids": list(job_ids)})]
+            return {job.id: (job, self._ahead(sql, job) if job.status is Status.QUEUED else None) for job in found}
 
     def list(
         self, tenant: str, after: str | None = None, limit: int = 20, order: Literal["asc", "desc"] = "desc"
@@ -67,10 +75,8 @@ class Lookup(Database):
 
     def ahead(self, job: Job) -> Ahead:
         """What stands now before `job`, which was queued when it was read: its place never changes."""
-        here = {"route": job.route, "seen_after": self._clock() - LIVE_S}
-        place = {"tier_rank": job.tier.priority, "virtual_start": job.virtual_start}
         with self._read() as sql:
-            return _ahead(sql, here, {**place, "created_at": job.created_at, "id": job.id})
+            return self._ahead(sql, job)
 
     def ahead_of_next(self, tenant: str, route: str, tier: Tier) -> Ahead:
         """What would stand before a job that the tenant submitted now."""
@@ -80,6 +86,11 @@ class Lookup(Database):
             start = next_start(sql, tenant, route, tier)
             place = {"tier_rank": tier.priority, "virtual_start": start, "created_at": now, "id": ""}
             return _ahead(sql, here, place)
+
+    def _ahead(self, sql: Connection, job: Job) -> Ahead:
+        here = {"route": job.route, "seen_after": self._clock() - LIVE_S}
+        place = {"tier_rank": job.tier.priority, "virtual_start": job.virtual_start}
+        return _ahead(sql, here, {**place, "created_at": job.created_at, "id": job.id})
 
 
 def _ahead(sql: Connection, here: Mapping[str, Any], place: Mapping[str, Any]) -> Ahead:

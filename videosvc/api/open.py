@@ -16,6 +16,7 @@ from videosvc.api.limits import RateLimiter
 from videosvc.api.metrics import Metrics
 from videosvc.api.planners import Planners
 from videosvc.api.services import Services
+from videosvc.api.shared_reads import SharedReads
 from videosvc.api.unsure import Unsure
 from videosvc.api.webhook_body import describe
 from videosvc.artifacts.retention import Sweeper
@@ -62,6 +63,7 @@ def open_app(settings: Settings, folder: Path, redis_url: str) -> Iterator[FastA
             config=config,
             redis_url=redis_url,
             store=store,
+            reads=SharedReads(store),
             bus=bus,
             artifacts=artifacts,
             auth=auth,

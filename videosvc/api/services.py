@@ -12,6 +12,7 @@ from videosvc.api.auth import Auth
 from videosvc.api.limits import RateLimiter
 from videosvc.api.metrics import Metrics
 from videosvc.api.planners import Planners
+from videosvc.api.shared_reads import SharedReads
 from videosvc.api.unsure import Unsure
 from videosvc.artifacts.store import ArtifactStore
 from videosvc.config.reload import LiveConfig
@@ -27,6 +28,7 @@ class Services:
     config: LiveConfig
     redis_url: str
     store: Store
+    reads: SharedReads
     bus: EventBus
     artifacts: ArtifactStore
     auth: Auth

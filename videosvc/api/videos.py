@@ -18,7 +18,7 @@ from videosvc.api.services import Here, Services
 from videosvc.api.submission import body_hash, checked, submit
 from videosvc.api.video_object import poll_after_ms, video_object
 from videosvc.engine.picture import PARAM
-from videosvc_queue.job import Job, Status
+from videosvc_queue.job import Ahead, Job, Status
 
 router = APIRouter(prefix="/v1", tags=["videos"], responses=ERRORS)
 
@@ -54,7 +54,8 @@ def create_video(
     content = body_hash(request, picture)
     with services.unsure.job_id(tenant.tenant, content) as (job_id, again):
         job, replayed = submit(services, tenant, request, picture, content, idempotency_key, job_id, again)
-        return _answer(services, job, rate.headers() | ({"Idempotent-Replayed": "true"} if replayed else {}))
+        replay = {"Idempotent-Replayed": "true"} if replayed else {}
+        return _answer(job, _ahead(services, job), rate.headers() | replay)
 
 
 @router.get("/videos", response_model=None, responses={200: {"model": VideoList}})
@@ -85,9 +86,12 @@ def list_videos(
 
 
 @router.get("/videos/{video_id}", response_model=None, responses={200: {"model": Video}})
-def retrieve_video(video_id: str, tenant: Tenant, services: Here) -> Response:
+async def retrieve_video(video_id: str, tenant: Tenant, services: Here) -> Response:
     """A failed video is an answer, not an error. Look again after `openai-poll-after-ms`."""
-    return _answer(services, find(services, tenant, video_id))
+    seen = await services.reads.look(video_id) if VIDEO_ID.fullmatch(video_id) else None
+    if seen is None or seen[0].tenant != tenant.tenant:
+        raise not_found(video_id)
+    return _answer(*seen)
 
 
 @router.delete("/videos/{video_id}", response_model=None, responses={200: {"model": DeletedVideo}})
@@ -110,7 +114,7 @@ def cancel_video(video_id: str, tenant: Tenant, services: Here) -> Response:
     except LookupError as error:
         raise not_found(video_id) from error
     _tell_of_cancel(services, before, job)
-    return _answer(services, job)
+    return _answer(job, _ahead(services, job))
 
 
 def find(services: Services, tenant: Caller, video_id: str) -> Job:
@@ -121,12 +125,15 @@ def find(services: Services, tenant: Caller, video_id: str) -> Job:
     return job
 
 
-def _answer(services: Services, job: Job, headers: dict[str, str] | None = None) -> Response:
-    ahead = services.store.ahead(job) if job.status is Status.QUEUED else None
+def _answer(job: Job, ahead: Ahead | None, headers: dict[str, str] | None = None) -> Response:
     headers = headers or {}
     if not job.status.terminal:
         headers["openai-poll-after-ms"] = str(poll_after_ms(job, ahead))
     return JSONResponse(video_object(job, ahead), headers=headers)
+
+
+def _ahead(services: Services, job: Job) -> Ahead | None:
+    return services.store.ahead(job) if job.status is Status.QUEUED else None
 
 
 def _tell_of_cancel(services: Services, before: Job, job: Job) -> None:

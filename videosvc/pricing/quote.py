@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
@@ -127,13 +127,13 @@ class Quote:
     def fields(self) -> dict[str, Any]:
         """Everything in it, for JSON in a job's payload; money as text. `parse` makes the same quote of it."""
         return {
-            **{field.name: getattr(self, field.name) for field in fields(self)},  # asdict would copy all below as well
+            **_shallow(self),
             "plan": self.plan.fields(),
             "rate": self.rate.fields(),
             "price_usd": str(self.price_usd),
-            "savings": [asdict(saving) for saving in self.savings],
-            "traded": [{**asdict(trade), "saves_usd": str(trade.saves_usd)} for trade in self.traded],
-            "alternatives": [{**asdict(a), "price_usd": str(a.price_usd)} for a in self.alternatives],
+            "savings": [_shallow(saving) for saving in self.savings],
+            "traded": [{**_shallow(trade), "saves_usd": str(trade.saves_usd)} for trade in self.traded],
+            "alternatives": [{**_shallow(a), "price_usd": str(a.price_usd)} for a in self.alternatives],
         }
 
     @staticmethod
@@ -154,6 +154,11 @@ class Quote:
                 ),
             }
         )
+
+
+def _shallow(of: Quote | Trade | Saving | Alternative) -> dict[str, Any]:
+    """Its fields by name, in a tenth of the time of `asdict`, which copies whatever they hold."""
+    return {name: getattr(of, name) for name in of.__slots__}
 
 
 def charge(compute_s: float, quote: Quote) -> Decimal:

@@ -1,0 +1,49 @@
+"""Status polls read together: those that come while a read is under way share the next one."""
+
+from __future__ import annotations
+
+import asyncio
+
+from anyio import CapacityLimiter, to_thread
+
+from videosvc_queue.lookup import Seen
+from videosvc_queue.store import Store
+
+MOST = 100  # jobs of one read
+
+
+class SharedReads:
+    """For the event loop's thread alone.
+
+    With a thread for each poll, threads that contend for the interpreter cost more than what they do: 2.2 ms of CPU for
+    each of twenty polls at once where one by one they took 1.3.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._waiting: list[tuple[str, asyncio.Future[Seen | None]]] = []
+        self._reading: asyncio.Task[None] | None = None
+        self._thread = CapacityLimiter(1)  # its own: polls do not wait behind routes that take long
+
+    async def look(self, job_id: str) -> Seen | None:
+        """None: there is no such job. Raises sqlalchemy.exc.SQLAlchemyError."""
+        answer: asyncio.Future[Seen | None] = asyncio.get_running_loop().create_future()
+        self._waiting.append((job_id, answer))
+        if self._reading is None or self._reading.done():
+            self._reading = asyncio.create_task(self._read())
+        return await answer
+
+    async def _read(self) -> None:
+        while self._waiting:
+            batch, self._waiting = self._waiting[:MOST], self._waiting[MOST:]
+            try:
+                ids = {job_id for job_id, _ in batch}
+                found = await to_thread.run_sync(self._store.look, ids, limiter=self._thread)
+            except Exception as error:  # of each that waits for it, to be answered as any other
+                for _, answer in batch:
+                    if not answer.done():  # whoever asked has gone
+                        answer.set_exception(error)
+            else:
+                for job_id, answer in batch:
+                    if not answer.done():
+                        answer.set_result(found.get(job_id))
