@@ -6,7 +6,7 @@ SHELL := /bin/bash
 
 PYTHON ?= python3
 VENV ?= .venv
-BUDGET ?= 615
+BUDGET ?= 650
 OUTPUT ?= demo.mp4
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.videosvc-installed
@@ -27,7 +27,7 @@ help:
 	@echo "make test           lint, types, import contracts and every test; CI runs this"
 	@echo "make check          the same without the tests"
 	@echo "make fix            formats imports and mends what ruff can"
-	@echo "make bundled-model  trains the bundled model anew; BUDGET=615 is in minutes"
+	@echo "make bundled-model  trains the bundled model anew; BUDGET=650 is in minutes"
 	@echo "make presets        measures the bundled model and writes configs/quality and configs/presets; CLIPS=64 a setting"
 
 venv: $(STAMP)

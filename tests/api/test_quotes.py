@@ -6,7 +6,7 @@ import pytest
 
 from api_service import BALLOON, Api, Start, running
 from known_configs import known_configs
-from videosvc.api import planners
+from videosvc.api import planners, schemas
 from videosvc.api.open import open_app
 from videosvc.config.settings import Settings
 
@@ -20,6 +20,8 @@ def test_a_quote_runs_nothing_and_says_what_would(api: Api) -> None:
     assert quote["price_usd"] == pytest.approx(2 * quote["price_per_second_usd"], rel=0.01)
     assert quote["compute_seconds"] > 0 and quote["eta_seconds"] > 0
     assert quote["traded"] == [] and len(quote["alternatives"]) >= 1
+    assert (quote["calibrated"], quote["device"]) == (False, "cpu"), "the price is a guess, and says so"
+    assert set(quote) == set(schemas.Quote.model_fields), "all of it is in the OpenAPI document"
 
 
 def test_a_video_at_the_price_that_was_quoted(api: Api) -> None:

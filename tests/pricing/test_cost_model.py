@@ -173,6 +173,18 @@ def test_jobs_that_were_guessed_at_tell_nothing_of_the_device(
     assert model.fit(entry, plan).slowness == 1.0
 
 
+def test_steps_that_a_cache_skipped_tell_nothing_of_the_device(
+    model: CostModel, entry: ModelEntry, plan: Plan, calibrated: Calibration, settings: Settings
+) -> None:
+    cached = replace(plan, step_cache="sea")
+    path = calibration_path(settings.data_dir, "cpu", entry.name, cached)
+    calibrated.model_copy(update={"levers": levers_of(cached)}).save(path)
+    for _ in range(5):
+        model.observe_stopped(cached, entry, 0.4)
+    assert model.fit(entry, cached).slowness == 0.4
+    assert model.fit(entry, plan).slowness == 1.0
+
+
 def test_the_cap_of_a_run_has_the_costs_of_its_plan(
     model: CostModel, entry: ModelEntry, plan: Plan, calibrated: Calibration
 ) -> None:

@@ -87,13 +87,25 @@ def test_a_presets_own_limit_counts_once_costs_are_known(
     request.getfixturevalue("calibrated")
     known = make_planner(folder).quote(QUALITY)
     assert known.calibrated and known.traded != () and known.price_usd <= Decimal("0.00001")
-    assert known.max_compute_s == 4 * 8.0
+    assert known.max_compute_s is not None and known.max_compute_s < 4 * 8.0, "what the limit in USD buys is less"
     generous = Cap(max_cost_usd=Decimal(1))
     assert make_planner(folder).quote(QUALITY, generous).plan == known.plan  # the smaller limit counts
     file.write_text(file.read_text().replace("max_cost_usd = 0.00001", "max_cost_usd = 0.000000001"))
     with pytest.raises(CapTooLow, match=r"preset: its limit of 0\.000000001 USD is too low") as caught:
         make_planner(folder).quote(QUALITY, generous)
     assert caught.value.param == "preset"
+
+
+def test_a_cap_in_usd_holds_the_run_to_what_it_buys(planner: Planner) -> None:
+    """Else a device that slows down would go on computing what nobody pays for."""
+    whole = planner.quote(QUALITY)
+    tight = planner.quote(QUALITY, Cap(max_cost_usd=whole.price_usd))
+    assert tight.plan.steps == whole.plan.steps and tight.max_compute_s is not None
+    assert tight.bound_s <= tight.max_compute_s < 1.5 * tight.bound_s, "it runs whole if it takes its bound"
+    double = planner.quote(QUALITY, Cap(max_cost_usd=2 * whole.price_usd))
+    assert double.max_compute_s == pytest.approx(2 * whole.bound_s, rel=1e-3)
+    both = planner.quote(QUALITY, Cap(max_cost_usd=2 * whole.price_usd, max_compute_s=1.9 * whole.bound_s))
+    assert both.max_compute_s == 1.9 * whole.bound_s, "the smaller limit counts"
 
 
 def test_planning_needs_no_torch() -> None:

@@ -6,27 +6,13 @@ from dataclasses import replace
 from functools import partial
 
 import torch
-from diffusers import AnyFlowFARTransformer3DModel
 from torch import Tensor
 
+from toyworld_batch import batch_of, small_transformer
 from training.toyworld.distil import landed, reward_loss, two_halves
-from training.toyworld.flow import Batch, Velocity
+from training.toyworld.flow import Velocity
 from training.toyworld.reader import Reader
 from training.toyworld.vocabulary import KINDS
-from training.toyworld.world import Scene, Thing
-
-
-def _transformer() -> AnyFlowFARTransformer3DModel:
-    return AnyFlowFARTransformer3DModel(
-        num_attention_heads=2, attention_head_dim=24, num_layers=2, ffn_dim=64, in_channels=6, out_channels=6,
-        text_dim=16, freq_dim=32, full_chunk_limit=3, chunk_partition=(2, 2),
-    )  # fmt: skip
-
-
-def _batch(kind: str) -> Batch:
-    scene = Scene((Thing(kind, "red", "small", "still", 0.5, 0.5),), "sky")
-    covered = torch.ones(4, 1, 2, 4, 6, dtype=torch.bool)
-    return Batch(torch.randn(4, 6, 2, 4, 6), covered, None, torch.randn(4, 32, 16), [scene] * 4)
 
 
 def _exact(x: Tensor, t: Tensor, r: Tensor, rate: float) -> Tensor:
@@ -58,8 +44,8 @@ def test_the_reward_is_for_what_was_asked() -> None:
     reader.load_state_dict(
         reader.state_dict() | {"leave.weight": torch.zeros_like(reader.leave.weight), "leave.bias": evidence}
     )
-    stars, rings = (_batch(kind) for kind in ("star", "ring"))
-    velocity = Velocity(_transformer())
+    stars, rings = (batch_of(kind) for kind in ("star", "ring"))
+    velocity = Velocity(small_transformer())
     assert reward_loss(velocity, reader, stars, random.Random(0)) < 0.01
     assert reward_loss(velocity, reader, rings, random.Random(0)) > 2
     hidden = replace(rings, covered=torch.zeros_like(rings.covered))
@@ -68,8 +54,8 @@ def test_the_reward_is_for_what_was_asked() -> None:
 
 def test_lands_in_one_jump_or_in_two() -> None:
     torch.manual_seed(0)
-    batch = _batch("star")
-    velocity = Velocity(_transformer())
+    batch = batch_of("star")
+    velocity = Velocity(small_transformer())
     for middle in (torch.ones(4), torch.tensor([0.25, 0.5, 0.75, 1.0])):
         made = landed(velocity, batch, middle)
         assert made.shape == batch.latents.shape and made.isfinite().all()

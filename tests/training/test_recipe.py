@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 import torch
-from diffusers import AnyFlowFARTransformer3DModel
 from safetensors.torch import load_file
 
-from training.toyworld import autoencoder, decoder, distil, flow, latents, recipe
+from toyworld_batch import small_transformer
+from training.toyworld import autoencoder, decoder, distil, flow, latents, polish, recipe
 from training.toyworld.clips import Clips, Order
 from training.toyworld.world import render
 from videosvc.config.models import ModelEntry
@@ -27,13 +27,6 @@ def _draw(orders: list[Order]) -> Clips:
     return Clips([order.scene for order in orders], frames[index], covered[index])
 
 
-def _small_transformer(latent_channels: int, text_width: int) -> AnyFlowFARTransformer3DModel:
-    return AnyFlowFARTransformer3DModel(
-        num_attention_heads=2, attention_head_dim=24, num_layers=2, ffn_dim=64, in_channels=latent_channels,
-        out_channels=latent_channels, text_dim=text_width, freq_dim=32, full_chunk_limit=3, chunk_partition=(2, 2),
-    )  # fmt: skip
-
-
 def _uncompiled(model: Any, **_: Any) -> Any:
     return model
 
@@ -48,9 +41,11 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decoder, "CLIPS_PER_SIZE", {64: 8, 96: 4})
     monkeypatch.setattr(decoder, "SIZE_WEIGHTS", {64: 1, 96: 1})
     monkeypatch.setattr(decoder, "draw", _draw)
-    monkeypatch.setattr(flow, "make_transformer", _small_transformer)
+    monkeypatch.setattr(flow, "make_transformer", small_transformer)
     monkeypatch.setattr(flow, "BATCH_TOKENS", 144)
     monkeypatch.setattr(distil, "BATCH_TOKENS", 144)
+    monkeypatch.setattr(polish, "BATCH_TOKENS", 144)
+    monkeypatch.setattr(polish, "CRITIC_ALONE", 1)
     monkeypatch.setattr(torch, "compile", _uncompiled)
 
 

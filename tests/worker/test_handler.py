@@ -170,6 +170,8 @@ def test_what_a_cap_leaves_of_a_clip_can_be_fetched(
     assert set(job.result["artifacts"]) == {"video", "thumbnail", "spritesheet"}
     assert bench.video(job)[4:8] == b"ftyp"
     receipt = job.result["receipt"]
+    assert (job.detail["plan"]["frames"], job.detail["plan"]["seconds"]) == (8, 1.0)
+    assert receipt["price_per_second_usd"] == pytest.approx(receipt["charged_usd"], abs=1e-9)
     assert set(receipt) >= RECEIPT and receipt["by_stage"]["mux"] > 0
     assert 0 < receipt["charged_usd"] <= receipt["quoted_usd"]
     assert bench.store.spent_today(job.tenant) == Decimal(str(receipt["charged_usd"]))

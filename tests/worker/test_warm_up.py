@@ -84,6 +84,11 @@ def test_every_compiled_preset_is_compiled_and_the_first_ones_stay(
         assert len(compilations) == MAX_MODELS, "it was in memory"
 
 
+def test_a_worker_warms_the_first_model_where_a_request_means_any(config: LiveConfig, settings: Settings) -> None:
+    (plan, *_) = warm_up_plans(config.folder, settings.model_copy(update={"model": "auto"}))
+    assert plan.model == "toyworld"
+
+
 def test_a_worker_says_once_that_its_device_was_never_calibrated(
     compilations: list[int], config: LiveConfig, settings: Settings, queue: Store, quoted: Any,
     measured: Callable[..., None], caplog: pytest.LogCaptureFixture,

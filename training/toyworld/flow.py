@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import random
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
@@ -78,7 +79,9 @@ class Batches:
         tokenizer: PreTrainedTokenizerFast,
         rng: random.Random,
         device: str,
+        emphasis: Callable[[Scene], float] = emphasis,
     ) -> None:
+        """`emphasis`: how often a scene is drawn, beside others."""
         self.latents, self.encoder, self.tokenizer, self.rng, self.device = latents, encoder, tokenizer, rng, device
         # By size and whether only openings are drawn: clips, and their weights' running sums.
         self.pools: dict[tuple[int, bool], tuple[list[int], list[float]]] = {}
@@ -88,8 +91,8 @@ class Batches:
                 self.pools[size, opening] = list(clips), list(accumulate(weights[clip] for clip in clips))
         self.nothing = embed(encoder, tokenizer, [""])
 
-    def draw(self, tokens: int, small: bool = False, captioned: bool = False) -> Batch:
-        """A batch of `tokens` noisy tokens, of `small` clips only or of any size.
+    def draw(self, tokens: int, small: bool = False, captioned: bool = False, opening: bool = False) -> Batch:
+        """A batch of `tokens` noisy tokens, of `small` clips only or of any size; `opening` chunks only, or any.
 
         Unless all are to be `captioned`, one caption in ten is left out, for guidance.
         """
@@ -98,7 +101,7 @@ class Batches:
         size = rng.choices(sizes, weights=[SIZE_WEIGHTS[size] for size in sizes])[0]
         data = self.latents[size]
         count = tokens // (CHUNK * (size // 16) ** 2)
-        opening = rng.random() < OPENING_SHARE
+        opening = opening or rng.random() < OPENING_SHARE
         clips, sums = self.pools[size, opening]
         indices = rng.choices(clips, cum_weights=sums, k=count)
         scenes = [data.scenes[i] for i in indices]
@@ -164,7 +167,7 @@ def weighted_loss(guess: Tensor, target: Tensor, t: Tensor, batch: Batch) -> Ten
     return ((guess.float() - target).square().mean(1, keepdim=True) * weight).mean() / weight.mean()
 
 
-def sample_times(count: int, device: str) -> Tensor:
+def sample_times(count: int, device: str | torch.device) -> Tensor:
     """Logit-normal, a little towards noise, as small clips are decided early (SD3, arXiv 2403.03206, eq. 19)."""
     return torch.sigmoid(0.6 + 1.2 * torch.randn(count, device=device))
 

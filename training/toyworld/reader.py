@@ -42,19 +42,28 @@ class Reader(nn.Module):
         )  # fmt: skip
         self.leave = nn.Conv2d(WIDTH, NOTHING + 1, 1)
 
-    def forward(self, latents: Tensor, level: Tensor) -> Tensor:
+    def hidden(self, latents: Tensor, level: Tensor) -> Tensor:
         x = latents.flatten(1, 2)
-        x = self.enter(torch.cat([x, level.view(-1, 1, 1, 1).expand_as(x[:, :1])], 1))
+        x = torch.cat([x, level.view(-1, 1, 1, 1).expand_as(x[:, :1])], 1)
+        hidden: Tensor = self.enter(x)
         for block in self.blocks:
-            x = x + block(x)
-        logits: Tensor = self.leave(x)
+            hidden = hidden + block(hidden)
+        return hidden
+
+    def forward(self, latents: Tensor, level: Tensor) -> Tensor:
+        logits: Tensor = self.leave(self.hidden(latents, level))
         return logits
 
     def shares(self, latents: Tensor, level: Tensor) -> Tensor:
         """(B, kinds): how much of what shows is of each kind; their sum is one, or less where nearly nothing shows."""
-        shown = self(latents, level).float().softmax(1)[:, :NOTHING].sum((2, 3))
-        share: Tensor = shown / (shown.sum(1, keepdim=True) + 1e-3)
-        return share
+        return shares_of(self(latents, level).float().softmax(1)[:, :NOTHING])
+
+
+def shares_of(shown: Tensor) -> Tensor:
+    """Probabilities (B, K, h, w) of what may show to each one's share of all that does, (B, K)."""
+    each = shown.sum((2, 3))
+    share: Tensor = each / (each.sum(1, keepdim=True) + 1e-3)
+    return share
 
 
 def kind_of(scene: Scene) -> int:
@@ -69,6 +78,14 @@ def disagreement(shares: Tensor, scenes: list[Scene]) -> Tensor:
     wanted = torch.tensor([[kind in kinds for kind in words.KINDS] for kinds in shown], device=shares.device)
     each = -(shares * wanted.sum(1, keepdim=True) + 1e-3).clamp(max=1).log() * wanted
     return each.sum(1) / wanted.sum(1)
+
+
+def reading_loss(logits: Tensor, covered: Tensor, kinds: Tensor) -> Tensor:
+    """Cross entropy with what the places show. `covered`: (B, 1, 2, h, w); `kinds`: (B,), each clip's `kind_of`."""
+    weights = torch.full(logits.shape[1:2], 4.0, device=logits.device)
+    weights[NOTHING] = 1.0
+    truth = torch.where(covered[:, 0].any(1), kinds.view(-1, 1, 1), NOTHING)
+    return F.cross_entropy(logits.float(), truth, weights, ignore_index=UNKNOWN)
 
 
 def noisy(latents: Tensor, most: float) -> tuple[Tensor, Tensor]:
@@ -86,7 +103,6 @@ def train(folder: Path, budget_s: float, latents: dict[int, Latents], device: st
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=0.02)
     stage = Stage(folder, "reader", budget_s, {"model": model, "optimizer": optimizer})
     kinds = {size: torch.tensor([kind_of(scene) for scene in data.scenes]) for size, data in latents.items()}
-    weights = torch.tensor([4.0] * NOTHING + [1.0], device=device)
     smallest = min(latents)
     for step, done in stage:
         size = rng.choices(list(latents), weights=[8 if size == smallest else 1 for size in latents])[0]
@@ -94,12 +110,13 @@ def train(folder: Path, budget_s: float, latents: dict[int, Latents], device: st
         indices = torch.randint(len(data.scenes), (BATCH_PLACES // (size // 8) ** 2,))
         first = rng.randrange(data.values.shape[2] - CHUNK + 1)
         x, level = noisy(data.values[indices][:, :, first : first + CHUNK].float().to(device), MOST_NOISE)
-        covered = data.covered[indices][:, 0, first : first + CHUNK].any(1)
-        truth = torch.where(covered, kinds[size][indices].view(-1, 1, 1), NOTHING).to(device)  # (B, h, w)
+        covered = data.covered[indices][:, :, first : first + CHUNK].to(device)
+        kind = kinds[size][indices].to(device)
         with mixed_precision(device):
             logits = model(x, level)
-        loss = F.cross_entropy(logits.float(), truth, weights)
-        right = (logits.argmax(1) == truth)[(truth >= 0) & (truth < NOTHING)].float().mean()
+        loss = reading_loss(logits, covered, kind)
+        known = covered[:, 0].any(1) & (kind != UNKNOWN).view(-1, 1, 1)
+        right = (logits.argmax(1) == kind.view(-1, 1, 1))[known].float().mean()
         optimizer.param_groups[0]["lr"] = learning_rate(done, 2e-3, step)
         optimizer.zero_grad()
         loss.backward()

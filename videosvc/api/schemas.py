@@ -49,8 +49,9 @@ EXAMPLE_PLAN: JsonDict = {
 EXAMPLE_QUOTE: JsonDict = {
     "id": "quote_QmFsbG9vbnMgb3ZlciBoaWxs", "object": "quote", "expires_at": 1790000600, "model": "toyworld",
     "preset": "balanced", "tier": "interactive", "seconds": 2.0, "price_usd": 0.000051,
-    "price_per_second_usd": 0.0000255, "compute_seconds": 1.1, "eta_seconds": 1.4, "plan": EXAMPLE_PLAN,
-    "alternatives": [], "traded": [],
+    "price_per_second_usd": 0.0000255, "compute_seconds": 1.1, "compute_seconds_bound": 1.22, "eta_seconds": 1.4,
+    "device": "cpu", "device_usd_per_hour": 0.1, "expected_quality": 0.84, "quality_measured": True,
+    "calibrated": True, "plan": EXAMPLE_PLAN, "alternatives": [], "traded": [],
 }  # fmt: skip
 EXAMPLE_VIDEO: JsonDict = {
     "id": "video_UmVkIGJhbGxvb25zIHJpc2Ug", "object": "video", "model": "toyworld", "status": "in_progress",
@@ -206,11 +207,18 @@ class Quote(Answer):
     expires_at: int
     model: str
     preset: str
+    tier: str
     seconds: float
     price_usd: float
     price_per_second_usd: float
-    compute_seconds: float
-    eta_seconds: float = Field(description="until it would be done, were it created now")
+    compute_seconds: float = Field(description="expected")
+    compute_seconds_bound: float = Field(description="95 of 100 such jobs take no more: what the price is of")
+    eta_seconds: float = Field(description="until it would be done, were it created now, if it takes what is expected")
+    device: str
+    device_usd_per_hour: float
+    expected_quality: float = Field(description="from 0 to 1")
+    quality_measured: bool = Field(description="false: the quality only puts plans in order")
+    calibrated: bool = Field(description="false: the device was never measured, and the price is a careful guess")
     plan: dict[str, Any]
     alternatives: list[dict[str, Any]]
     traded: list[dict[str, Any]]

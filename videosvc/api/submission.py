@@ -29,6 +29,7 @@ from videosvc_queue.tiers import Tier
 log = logging.getLogger(__name__)
 
 START_S = 300.0  # of an attempt's wall time that is no compute: loading the model, or fetching it first
+DAY_S = 86400.0  # a cap that allows more means none
 FREE_BESIDE_QUOTE = {"quote_id", "webhook_url", "metadata"}  # what a quote says nothing of
 
 
@@ -65,7 +66,7 @@ def plan(services: Services, caller: Caller, request: VideoRequest, picture: Pic
         return services.planners.current().quote(wanted, *limits, wait_s, why_not=why_not)
     stored = services.store.get_quote(request.quote_id, caller.tenant)
     if stored is None:
-        raise invalid("quote_id", f"there is no quote {reprlib.repr(request.quote_id)}")
+        raise invalid("quote_id", f"there is no quote {reprlib.repr(request.quote_id)}; POST /v1/quotes makes one")
     if stored.expires_at <= time.time():
         raise ApiError(409, "quote_expired", "quote_id: this quote has expired; ask for a new one", "quote_id")
     quoted = VideoRequest.model_validate(stored.body["request"])
@@ -154,7 +155,7 @@ def _new_job(
         payload=payload if picture is None else {**payload, "input_reference": picture},
         predicted_s=quote.compute_s,
         hold_usd=quote.price_usd,
-        max_run_s=START_S + 2 * (quote.max_compute_s or quote.bound_s),
+        max_run_s=START_S + 2 * max(quote.bound_s, min(quote.max_compute_s or 0.0, DAY_S)),
         webhook_url=request.webhook_url,
         metadata=request.metadata,
         idempotency_key=key,

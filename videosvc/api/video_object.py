@@ -47,7 +47,7 @@ def _as_quoted(job: Job, quote: Quote) -> dict[str, Any]:
     as_run = job.detail.get("plan") or shown["plan"]
     return {
         "model": plan.model,
-        "seconds": f"{plan.clip_seconds:g}",
+        "seconds": f"{as_run['seconds']:g}",
         "size": (job.result or {}).get("size") or as_run["size"],
         "prompt": plan.prompt,
         "preset": quote.preset,

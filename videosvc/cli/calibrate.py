@@ -8,7 +8,7 @@ import typer
 from rich.progress import Progress, TaskID
 
 from videosvc.cli.progress import progress_bar
-from videosvc.cli.request_options import Model
+from videosvc.cli.request_options import OneModel
 from videosvc.config.models import ModelEntry, load_model
 from videosvc.config.presets import load_presets
 from videosvc.config.request import Request, resolve_plan
@@ -23,7 +23,7 @@ from videosvc.pricing.ladder import other_levers
 PROMPT = "a red circle moves left"  # in the bundled model's vocabulary; what is shown changes no cost
 
 
-def calibrate(model: Model = None) -> None:
+def calibrate(model: OneModel = None) -> None:
     """Measure what clips take on this device: run it when nothing else does. Quotes use it from then on."""
     folder = config_dir()
     settings = load_settings(folder)

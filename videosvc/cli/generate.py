@@ -106,7 +106,7 @@ def generate(
     else:
         receipt = partial_receipt(compute, quote, charge(compute.compute_seconds, quote), used)
     plan = plan_as_run(compute, quote)
-    written = output if stopped is None or stopped.has_file else None
+    written = output if stopped is None or stopped.kept is not None else None
     if json_output:
         shown = {**plan, "seed": quote.plan.seed}
         answer = {"output": written and str(written), "plan": shown, "quote": quote.as_dict(), "receipt": receipt}

@@ -11,6 +11,7 @@ Prompt = Annotated[str, typer.Argument(metavar="PROMPT", help="What the clip sho
 Model = Annotated[
     str | None, typer.Option(help="A model of `videosvc models list`, or auto: whichever does it cheapest.")
 ]
+OneModel = Annotated[str | None, typer.Option("--model", help="A model of `videosvc models list`.")]
 Preset = Annotated[str | None, typer.Option(help="A preset of `videosvc presets list`.")]
 Seconds = Annotated[float | None, typer.Option(help="The clip's length.")]
 Size = Annotated[str | None, typer.Option(metavar="WxH", help="Width and height in pixels.")]

@@ -19,7 +19,7 @@ from rich.progress import Progress, TaskID
 from rich.table import Table
 
 from videosvc.cli.progress import progress_bar
-from videosvc.cli.request_options import Json, Model, Seconds
+from videosvc.cli.request_options import Json, OneModel, Seconds
 from videosvc.config.models import ModelEntry, load_model
 from videosvc.config.presets import load_preset
 from videosvc.config.quality import QualityTable
@@ -56,7 +56,7 @@ MEASURING = ("prompts", "clips", "seconds", "seed", "score", "clip_model")  # op
 
 def tune(
     context: typer.Context,
-    model: Model = None,
+    model: OneModel = None,
     preset: Annotated[str | None, typer.Option(help="The preset to begin from.")] = None,
     sizes: Annotated[str | None, typer.Option(metavar="WxH,...", help="All that the model lists.")] = None,
     steps: Annotated[str | None, typer.Option(metavar="N,...", help="1,2,4,8 if not given.")] = None,

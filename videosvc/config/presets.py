@@ -93,8 +93,8 @@ class Levers(Section):
 class Cap(Section):
     """Limits of one job; None is no limit."""
 
-    max_compute_seconds_per_second: float | None = Field(None, gt=0)
-    max_cost_usd: float | None = Field(None, gt=0)
+    max_compute_seconds_per_second: float | None = Field(None, gt=0, le=1e7)
+    max_cost_usd: float | None = Field(None, ge=1e-9, le=1e6)  # as in a request; the ledger holds nine decimals
     trade: Annotated[tuple[Tradable, ...], AfterValidator(_each_once)] = ()
 
 

@@ -24,19 +24,17 @@ class ComputeCapExceeded(GenerationError):
         self,
         message: str,
         spent: ComputeReceipt | None = None,
-        has_file: bool = False,
         slowness: float | None = None,
     ) -> None:
-        """`spent`: in all; `has_file`: there is one, with the clip up to here; `slowness`: see Budget."""
+        """`spent`: in all; `slowness`: see Budget."""
         super().__init__(message)
         self.spent = spent
-        self.has_file = has_file
         self.slowness = slowness
 
     @property
     def kept(self) -> ComputeReceipt | None:
         """The receipt of a file that has the clip up to here; None: there is none, as no chunk was done."""
-        return self.spent if self.has_file else None
+        return self.spent if self.spent is not None and self.spent.frames else None
 
 
 class Budget:

@@ -139,15 +139,15 @@ class Engine:
                     yield ChunkDone(chunk, len(chunks), written, plan.frames, pictures, done)
             except ComputeCapExceeded as error:
                 if not written:
-                    raise ComputeCapExceeded(str(error), meter.receipt(steps), slowness=budget.slowness) from error
+                    raise ComputeCapExceeded(str(error), meter.receipt(steps), budget.slowness) from error
                 stopped = error
 
             with budget.closing():
                 video.finish()
-        receipt = meter.receipt(steps, seat.shared_s)
+        receipt = meter.receipt(steps, seat.shared_s, written)
         if stopped is not None:
             kept = f"{stopped}; the first {written / plan.fps:g} s of the clip are kept"
-            raise ComputeCapExceeded(kept, receipt, True, budget.slowness) from stopped
+            raise ComputeCapExceeded(kept, receipt, budget.slowness) from stopped
         yield Done(output, receipt)
 
     def _step_cache(self, plan: Plan) -> StepCache | None:

@@ -35,6 +35,7 @@ class ComputeReceipt:
     wasted_s: float = 0.0  # done again after a resume, or beyond a cap: on the house
     shared_s: Mapping[int, float] = field(default_factory=dict)  # of forwards with others, by how many clips
     closing_s: float = 0.0  # of all these, for closing the file: what a cap does not refuse
+    frames: int = 0  # in the file; 0: there is none
 
     @property
     def compute_seconds(self) -> float:
@@ -115,8 +116,10 @@ class Meter:
         """What is wasted included."""
         return self.total_s + self._wasted_s
 
-    def receipt(self, steps: tuple[int, ...] = (), shared_s: Mapping[int, float] | None = None) -> ComputeReceipt:
-        """`steps`: how many each chunk took; `shared_s`: see ComputeReceipt."""
+    def receipt(
+        self, steps: tuple[int, ...] = (), shared_s: Mapping[int, float] | None = None, frames: int = 0
+    ) -> ComputeReceipt:
+        """`steps`: how many each chunk took; `shared_s`, `frames`: see ComputeReceipt."""
         return ComputeReceipt(
             by_stage=self.spent,
             device=device_label(self._device),
@@ -125,4 +128,5 @@ class Meter:
             wasted_s=self._wasted_s,
             shared_s=dict(shared_s or {}),
             closing_s=self._closing_s,
+            frames=frames,
         )

@@ -140,7 +140,8 @@ class CostModel:
     def _note(self, plan: Plan, entry: ModelEntry, slowness: float) -> None:
         calibration, path, of_fit = self._measured(entry, plan)
         append_speed(path, of_fit, slowness)
-        if calibration is not None:  # what a guess is off by says nothing of the device
+        # What a guess is off by says nothing of the device, nor how many steps a cache skipped.
+        if calibration is not None and plan.step_cache == "none":
             append_speed(device_log_path(self._data_dir, self.device_name), self.device_name, slowness)
 
     def _jobs_since(self, measured_at: float) -> list[Entry]:

@@ -11,6 +11,7 @@ from videosvc.config.presets import Preset
 from videosvc.errors import CapTooLow
 from videosvc.pricing.cap import Cap
 from videosvc.pricing.options import Option
+from videosvc.pricing.rate import Rate
 from videosvc.pricing.told import at_least
 
 Amount = TypeVar("Amount", Decimal, float)
@@ -41,6 +42,17 @@ class Limits:
 
     def allow(self, option: Option) -> bool:
         return self._keeps_usd(option) and self._keeps_compute(option)
+
+    def run_s(self, option: Option, rate: Rate) -> float | None:
+        """Compute that a run of `option` may take: the limit on it, and what the one in USD buys at `rate`.
+
+        Of that at least what it takes to run whole on a device as quick as expected. None: there is no limit.
+        """
+        a_second = rate.price(1.0)
+        if self.usd is None or a_second == 0:
+            return self.compute_s
+        bought_s = max(option.needed_s, float(self.usd / a_second))
+        return bought_s if self.compute_s is None else min(bought_s, self.compute_s)
 
     def refusal(self, options: Sequence[Option]) -> CapTooLow:
         """For when none of `options` fits: which limit is too low for the cheapest of them, and what that costs."""

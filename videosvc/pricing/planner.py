@@ -154,7 +154,7 @@ class Planner:
             compute_s=chosen.compute_s,
             bound_s=chosen.bound_s,
             eta_s=waiting_s + chosen.compute_s,
-            max_compute_s=limits.compute_s,
+            max_compute_s=limits.run_s(chosen, rate),
             quality=chosen.quality,
             quality_measured=measured,
             calibrated=fit.calibrated,

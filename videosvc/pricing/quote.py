@@ -77,7 +77,7 @@ class Quote:
     compute_s: float  # expected
     bound_s: float  # 95 of 100 such jobs take no more
     eta_s: float  # until it is done, waiting included
-    max_compute_s: float | None  # the run must not take more: the smaller of what was asked for and the preset's limit
+    max_compute_s: float | None  # the run must not take more; see Limits.run_s
     quality: float  # expected, from 0 to 1
     quality_measured: bool  # False: a stand-in that only puts plans in order
     calibrated: bool  # False: costs are a careful guess, as this device was never measured

@@ -55,7 +55,9 @@ def partial_receipt(
     compute: ComputeReceipt, quote: Quote, charged: Decimal, energy: Energy | None = None, wasted_s: float = 0.0
 ) -> dict[str, Any]:
     """Of a job that its worker ended before the clip was whole: no lever saved anything. Else as `full_receipt`."""
-    return _receipt(compute.as_dict(), compute.compute_seconds, quote, charged, energy, compute.wasted_s + wasted_s)
+    clip_s = compute.frames / quote.plan.fps if compute.frames else quote.plan.clip_seconds
+    total_s, all_wasted_s = compute.compute_seconds, compute.wasted_s + wasted_s
+    return _receipt(compute.as_dict(), total_s, clip_s, quote, charged, energy, all_wasted_s)
 
 
 def unattended_receipt(quote: Quote, heard: Mapping[str, Any]) -> dict[str, Any]:
@@ -70,19 +72,26 @@ def unattended_receipt(quote: Quote, heard: Mapping[str, Any]) -> dict[str, Any]
         "device": heard.get("device"),
         "resumed": False,
     }
-    return _receipt(nothing, 0.0, quote, Decimal(0), None, heard.get("spent_s", 0.0) + heard.get("lost_s", 0.0))
+    clip_s = quote.plan.clip_seconds
+    return _receipt(nothing, 0.0, clip_s, quote, Decimal(0), None, heard.get("spent_s", 0.0) + heard.get("lost_s", 0.0))
 
 
 def _receipt(
-    spent: Mapping[str, Any], compute_s: float, quote: Quote, charged: Decimal, energy: Energy | None, wasted_s: float
+    spent: Mapping[str, Any],
+    compute_s: float,
+    clip_s: float,
+    quote: Quote,
+    charged: Decimal,
+    energy: Energy | None,
+    wasted_s: float,
 ) -> dict[str, Any]:
-    """`spent`: seconds by stage, and where; `compute_s`: the same, not rounded."""
+    """`spent`: seconds by stage, and where; `compute_s`: the same, not rounded; `clip_s`: how long the clip is."""
     energy = energy or rated_energy(quote.rate.watts, compute_s + wasted_s)
     return {
         **spent,
         "device_usd_per_hour": float(quote.rate.usd_per_hour),
         "price_usd": float(usd(quote.rate.price(compute_s))),
-        "price_per_second_usd": float(usd(charged / Decimal(repr(quote.plan.clip_seconds)))),
+        "price_per_second_usd": float(usd(charged / Decimal(repr(clip_s)))),
         "quoted_usd": float(quote.price_usd),
         "charged_usd": float(charged),
         "energy_joules": round(energy.joules, 3),
@@ -96,9 +105,11 @@ def _receipt(
 def plan_as_run(compute: ComputeReceipt, quote: Quote) -> dict[str, Any]:
     """The `plan` object of the contract for what really ran: with what the run itself had to trade.
 
-    `steps` is then the fewest that a chunk had.
+    `steps` is then the fewest that a chunk had; `frames` and `seconds` are of the part that a cap left.
     """
     plan = quote.plan_as_dict()
+    if compute.frames:
+        plan |= {"frames": compute.frames, "seconds": compute.frames / quote.plan.fps}
     if not (shortened := _cut_short(compute, quote)):
         return plan
     saved = quote.rate.price(_landing_saved_s(compute, quote))

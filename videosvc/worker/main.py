@@ -13,7 +13,7 @@ from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 
-from videosvc.config.models import load_model, load_models
+from videosvc.config.models import AUTO, load_model, load_models
 from videosvc.config.presets import load_presets
 from videosvc.config.reload import LiveConfig, live_config
 from videosvc.config.request import Request, resolve_plan
@@ -123,16 +123,19 @@ def tidy(settings: Settings) -> None:
 def warm_up_plans(folder: Path, settings: Settings) -> list[Plan]:
     """The default preset's, and one for each set of levers to compile a model with, the default one first.
 
+    Where the default model is whichever does it cheapest, that is the first one of models.toml.
+
     Raises UserError if the default preset or model is none.
     """
 
     def plan_of(request: Request) -> Plan:
         return resolve_plan(request, folder, settings).plan
 
-    default = plan_of(Request("a red ball", seed=0))
+    models = load_models(folder)
+    default = plan_of(Request("a red ball", model=next(iter(models)) if settings.model == AUTO else None, seed=0))
     plans = {(default.model, default.loading): default}
     compiled = [name for name, preset in load_presets(folder).items() if preset.levers.compile]
-    for entry in sorted(load_models(folder).values(), key=lambda entry: entry.name != default.model):
+    for entry in sorted(models.values(), key=lambda entry: entry.name != default.model):
         for name in compiled:
             with contextlib.suppress(UserError):  # it is for other models
                 plan = plan_of(Request("a red ball", model=entry.name, preset=name, size=entry.sizes[0], seed=0))
