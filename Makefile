@@ -6,7 +6,7 @@ SHELL := /bin/bash
 
 PYTHON ?= python3
 VENV ?= .venv
-BUDGET ?= 650
+BUDGET ?= 635
 OUTPUT ?= demo.mp4
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.videosvc-installed
@@ -27,7 +27,7 @@ help:
 	@echo "make test           lint, types, import contracts and every test; CI runs this"
 	@echo "make check          the same without the tests"
 	@echo "make fix            formats imports and mends what ruff can"
-	@echo "make bundled-model  trains the bundled model anew; BUDGET=650 is in minutes"
+	@echo "make bundled-model  trains the bundled model anew; BUDGET=635 is in minutes"
 	@echo "make presets        measures the bundled model and writes configs/quality and configs/presets; CLIPS=64 a setting"
 
 venv: $(STAMP)
@@ -63,7 +63,7 @@ bundled-model: $(STAMP)
 	"$(BIN)/python" -m training.toyworld.recipe --budget $(BUDGET)
 
 presets: $(STAMP)
-	"$(BIN)/videosvc" tune --sizes 64x64,128x128 --steps 1,2,4,8 --weights native --frame-caches native \
+	"$(BIN)/videosvc" tune --sizes 64x64,96x96,128x128 --steps 1,2,4,8 --weights native --frame-caches native \
 		--clips $(CLIPS) --of best -o $(TUNED)
 	$(PRESET) --samplers flow_map --preset draft --name draft --at-least 0.9 \
 		--description "a first look: the cheapest with 0.9 of the best quality"

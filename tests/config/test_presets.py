@@ -93,7 +93,7 @@ def test_each_lever_of_a_model_is_refused_once(tmp_path: Path) -> None:
             'weights = "itn8"',
             "levers.weights = 'itn8': must be 'native', 'bf16', 'int8' or 'fp8'",
         ),
-        ("max_cost_usd = 0.05", "max_cost_usd = -1", "cap.max_cost_usd = -1: must be greater than or equal to 0.000000001"),
+        ("max_cost_usd = 0.05", "max_cost_usd = -1", "cap.max_cost_usd = -1: must be greater than or equal to 0.00000"),
         ("max_cost_usd = 0.05", "max_cost_usd = 1e20", "cap.max_cost_usd = 1e+20: must be less than or equal to 1"),
         ("max_cost_usd = 0.05", "max_cost_usd = nan", "cap.max_cost_usd = nan: must be a finite number"),
         (

@@ -63,10 +63,9 @@ def test_what_is_judged_must_be_of_its_kind_and_not_look_made() -> None:
     critic = Critic(_sees("star"))
     stars, rings = batch_of("star"), batch_of("ring")
     assert polish.judged(critic, stars, stars.latents) < 0.01
-    wrong_kind = polish.judged(critic, rings, stars.latents)
-    assert wrong_kind > 2
+    assert polish.judged(critic, rings, stars.latents) > 2
     critic.made.load_state_dict({"weight": torch.zeros_like(critic.made.weight), "bias": torch.tensor([20.0])})
-    assert 2 < polish.judged(critic, stars, stars.latents) < wrong_kind, "less bad than another kind"
+    assert polish.judged(critic, stars, stars.latents) > 2
 
 
 def test_hard_scenes_are_drawn_oftener() -> None:

@@ -2,7 +2,8 @@
 
 What distillation leaves wrong is mostly shapes, of small and spinning things: its targets are the teacher's, which errs
 there too, and the reader alone rewards what fools it. (Adversarial diffusion distillation, arXiv 2311.17042; the flow
-map's own equations keep all its jumps in line meanwhile.)
+map's own equations keep all its jumps in line meanwhile.) Of 400 clips at 4 steps 82.5 % had the right shape before
+and 85.5 % after 480 steps with the critic; three times as many gained nothing more, nor did crosses drawn more often.
 """
 
 from __future__ import annotations
@@ -33,13 +34,11 @@ JUMPS = (8, 8, 4, 2, 1, 1)
 REWARD = 0.05
 REWARD_PARTS = (1, 1, 2, 4, 4)  # in how many jumps' grid a judged chunk lands
 REWARD_NOISE = 0.5
-# With one share of all, the critic told what was made by its fine texture, and shapes hardly counted any more.
-KIND_WEIGHT, MADE_WEIGHT = 2.0, 0.5
 LEARNING_RATE = 1.5e-4
-AVERAGE = 0.995
+AVERAGE = 0.99
 # How often a scene is drawn beside others: what the distilled student still drew wrong.
 OFTEN = {
-    "cross": 5.0, "star": 3.0, "triangle": 2.8, "heart": 2.0, "fish": 1.5, "rocket": 1.5, "bird": 1.5, "car": 1.3,
+    "star": 2.0, "cross": 2.0, "triangle": 2.0, "heart": 2.0, "fish": 1.5, "rocket": 1.5, "bird": 1.5, "car": 1.3,
     "spins": 2.5, "small": 2.0, "medium": 1.2,
 }  # fmt: skip
 
@@ -58,13 +57,9 @@ def made_from(model: Velocity, batch: Batch, rng: random.Random) -> Tensor:
 
 def judged(critic: Critic, batch: Batch, made: Tensor) -> Tensor:
     """How far `made` is from passing for drawn chunks of what the captions say."""
-    shares = critic.shares(*noisy(made, REWARD_NOISE))
-    kinds, was_made = shares[:, :NOTHING], shares[:, NOTHING]
-    kinds = kinds / (kinds.sum(1, keepdim=True) + 1e-3)
-    told = -(1 - was_made + 1e-3).clamp(max=1).log()
-    each = KIND_WEIGHT * disagreement(kinds, batch.scenes) + MADE_WEIGHT * told
+    shares = critic.shares(*noisy(made, REWARD_NOISE))[:, :NOTHING]
     shown = batch.covered.flatten(1).any(1)
-    return (each * shown).sum() / shown.sum().clamp(min=1)
+    return (disagreement(shares, batch.scenes) * shown).sum() / shown.sum().clamp(min=1)
 
 
 def train(
