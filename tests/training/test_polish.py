@@ -99,7 +99,7 @@ class _Steps:
 
 
 def test_the_student_moves_and_the_one_it_came_from_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(polish, "CRITIC_ALONE", 2)
+    monkeypatch.setattr(polish, "CRITIC_ALONE", 0.3)
     monkeypatch.setattr(polish, "Stage", _Steps)
     torch.manual_seed(0)
     student, reader = small_transformer(), _sees("ring")

@@ -9,8 +9,9 @@ TEXT = """# toyworld
 
 A small text-to-video model that ships with videosvc, so that a first clip needs no download and no GPU. It was trained
 from nothing by the stages of `make bundled-model` (`training/toyworld/`), on procedurally drawn clips; no outside data
-went in. The stages ran in stretches: when the flow had been trained further, distillation went on from the new flow
-plus what it had changed in the one before.
+went in. The recipe runs them once; here they ran in stretches. When the flow had been trained further, distillation
+went on from the new flow plus what it had changed in the one before; the decoder was finished on an earlier student;
+and of four versions from the last stage, before a critic, that was kept which did best on 400 clips.
 
 | part | what |
 | --- | --- |
@@ -34,9 +35,9 @@ noise and the second following it. `python -m training.toyworld.evaluate` measur
 
 ## Limits
 
-It shows coloured shapes and a few little things, nothing else; words it never saw are ignored, and `videosvc generate`
-names them. Long clips look back one second only. Fine texture and the outlines of small things are soft. Two things in
-one clip, and the panning camera, are not in the table.
+It shows coloured shapes and a few little things, nothing else; of words it never saw it knows nothing, and
+`videosvc generate` names them. Long clips look back one second only. Fine texture and the outlines of small things are
+soft. Clips longer than two seconds, two things in one clip, and the panning camera, are not in the table.
 """
 
 

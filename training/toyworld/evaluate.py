@@ -151,7 +151,9 @@ def evaluate(folder: Path, clips: int) -> list[Row]:
 def write_scores(folder: Path, clips: int) -> None:
     """Scores the model in `folder` and writes probe.json and the model card beside it."""
     table = [asdict(row) for row in evaluate(folder, clips)]
-    (folder / "probe.json").write_text(json.dumps({"seed": SEED, "rows": table}, indent=2) + "\n")
+    model_hash = AnyFlowFAR("toyworld", folder, 1, torch.device("cpu"), torch.float32).model_hash
+    measured = {"seed": SEED, "model_hash": model_hash, "rows": table}
+    (folder / "probe.json").write_text(json.dumps(measured, indent=2) + "\n")
     write_card(folder, table)
 
 

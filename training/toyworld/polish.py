@@ -28,7 +28,7 @@ from training.toyworld.world import Scene
 
 BATCH_TOKENS = 512
 SMALL_SHARE = 0.65  # of the batches, those of the smallest size only
-CRITIC_ALONE = 120  # steps, before the student hears of it
+CRITIC_ALONE = 0.05  # of the budget, before the student hears of it: 120 steps
 INSTANT_SHARE = 0.15  # of the steps, those at r = t
 JUMPS = (8, 8, 4, 2, 1, 1)
 REWARD = 0.05
@@ -82,7 +82,7 @@ def train(
     for step, done in stage:
         small = rng.random() < SMALL_SHARE
         shown = batches.draw(BATCH_TOKENS, small, captioned=True, opening=True)  # where shapes are decided
-        judging = step >= CRITIC_ALONE
+        judging = done >= CRITIC_ALONE
         with sdpa_kernel(SDPBackend.MATH), mixed_precision(device), torch.set_grad_enabled(judging):
             made = made_from(model, shown, rng)
             if judging:
@@ -90,7 +90,7 @@ def train(
                 held = _held(model, frozen, average, batches.draw(BATCH_TOKENS, small, captioned=True), rng)
         if judging:
             stage.log(reward=reward.item(), held=held.item())
-            optimizer.param_groups[0]["lr"] = learning_rate(done, LEARNING_RATE, step - CRITIC_ALONE)
+            optimizer.param_groups[0]["lr"] = learning_rate(done, LEARNING_RATE, step)
             _take(optimizer, model, held + REWARD * reward)
             follow(average, model, AVERAGE)
         with mixed_precision(device):

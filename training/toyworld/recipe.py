@@ -22,7 +22,7 @@ from training.toyworld.latents import load_or_encode
 from videosvc.families.causal_autoencoder import CausalConvAutoencoder
 from videosvc.families.checksums import write_sums
 
-# Of the budget; as the weights were made.
+# Of the budget, about as the weights were made; see the model card.
 SHARES = {
     "autoencoder": 0.030, "text": 0.007, "flow": 0.588, "reader": 0.016, "distil": 0.295, "polish": 0.031,
     "decoder": 0.033,

@@ -95,7 +95,8 @@ def _bundled_models() -> str:
     try:
         found = [inspect_entry(entry) for entry in entries if entry.is_bundled]
     except ModelError as error:
-        raise UserError(f"{error.message}: install videosvc again, or run `make bundled-model`") from error
+        again = "install videosvc again, or in a checkout `git checkout -- videosvc/bundled`"
+        raise UserError(f"{error.message}: {again}") from error
     return ", ".join(f"{one.name} is whole, hash {one.model_hash[:12]}" for one in found) or "none in models.toml"
 
 

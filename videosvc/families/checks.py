@@ -45,8 +45,8 @@ def weight_files(model: str, folder: Path, component: str, kind: str) -> list[Pa
         names = [single]
     elif (folder / component / index).exists():
         shards = read_json(model, folder, f"{component}/{index}").get("weight_map", {})
-        if not isinstance(shards, dict) or not shards:
-            raise ModelError(f"model {model!r}: {component}/{index} has no weight_map", param="model")
+        if not isinstance(shards, dict) or not shards or not all(isinstance(file, str) for file in shards.values()):
+            raise ModelError(f"model {model!r}: {component}/{index} has no weight_map of file names", param="model")
         names = sorted(set(shards.values()))
     else:
         raise ModelError(f"model {model!r}: {component}/{single} is missing in {folder}", param="model")

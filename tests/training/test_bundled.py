@@ -1,0 +1,55 @@
+"""The model that ships: what is said of it was measured on these very weights, and is good enough."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from training.toyworld.card import write_card
+from training.toyworld.evaluate import BUNDLED
+from videosvc.config.models import load_model
+from videosvc.config.quality import load_quality
+from videosvc.pricing.shape import read_shape
+
+ROOT = Path(__file__).parents[2]
+SHARES = ("background", "colour", "shape", "motion", "all_four")
+
+
+@pytest.fixture(scope="module")
+def measured() -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((BUNDLED / "probe.json").read_text())
+    return found
+
+
+def row(measured: dict[str, Any], what: str, size: int = 64) -> dict[str, float]:
+    (found,) = (row for row in measured["rows"] if (row["what"], row["size"]) == (what, size))
+    return {name: found[name] for name in SHARES}
+
+
+def test_tables_are_of_the_weights_that_ship(measured: dict[str, Any]) -> None:
+    model_hash = read_shape(load_model(ROOT / "configs", "toyworld")).model_hash
+    table = load_quality(ROOT / "configs", "toyworld")
+    assert table is not None and table.sweep is not None
+    assert measured["model_hash"] == table.sweep.model_hash == model_hash
+
+
+def test_four_steps_show_what_was_asked_for_and_one_is_not_far_behind(measured: dict[str, Any]) -> None:
+    floors = {"background": 0.95, "colour": 0.95, "shape": 0.85, "motion": 0.85, "all_four": 0.75}
+    four, one = row(measured, "4 steps"), row(measured, "1 step")
+    assert {name: four[name] for name, floor in floors.items() if four[name] < floor} == {}
+    assert one["all_four"] >= four["all_four"] - 0.15
+
+
+def test_the_card_is_what_was_measured(measured: dict[str, Any], tmp_path: Path) -> None:
+    write_card(tmp_path, measured["rows"])
+    assert (tmp_path / "README.md").read_text() == (BUNDLED / "README.md").read_text()
+
+
+def test_the_readme_says_what_was_measured(measured: dict[str, Any]) -> None:
+    text = (ROOT / "README.md").read_text()
+    for what, size in (("1 step", 64), ("4 steps", 64), ("8 steps", 64), ("4 steps", 96), ("4 steps", 128)):
+        shares = " | ".join(f"{100 * share:.4g} %" for share in row(measured, what, size).values())
+        assert f"| {what}, {size}x{size} | {shares} |" in text
