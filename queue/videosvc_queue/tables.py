@@ -103,7 +103,7 @@ flows = Table(  # where a tenant's next job in a lane would start, was the lane 
     Column("finish_tag", Double, nullable=False),
 )
 
-ledger = Table(  # rows are added, never changed
+ledger = Table(  # amounts are added, never changed; what undid itself goes with its job's row (retention.py)
     "ledger",
     metadata,
     Column("id", _serial, primary_key=True),
