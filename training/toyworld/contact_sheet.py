@@ -70,6 +70,6 @@ if __name__ == "__main__":
     parser.add_argument("--output", type=Path, default=Path("docs/contact-sheet.png"))
     parser.add_argument("--preset", default="balanced")
     parser.add_argument("--size", default=None)
-    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=101)
     arguments = parser.parse_args()
     main(arguments.output, arguments.preset, arguments.size, arguments.seed)
