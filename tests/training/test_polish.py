@@ -10,6 +10,7 @@ import torch
 from toyworld_batch import CHANNELS, batch_of, small_transformer
 from training.toyworld import polish
 from training.toyworld.critic import Critic, critic_loss
+from training.toyworld.distil import made_by
 from training.toyworld.flow import Batch, Velocity
 from training.toyworld.reader import Reader, noisy
 from training.toyworld.vocabulary import KINDS
@@ -108,5 +109,5 @@ def test_the_student_moves_and_the_one_it_came_from_stays(tmp_path: Path, monkey
     assert all(torch.equal(value, before[name]) for name, value in student.state_dict().items())
     moved = [name for name, value in polished.state_dict().items() if not torch.equal(value, before[name])]
     assert moved and all(value.isfinite().all() for value in polished.state_dict().values())
-    made = polish.made_from(Velocity(polished), batch_of("star"), random.Random(0))
+    made = made_by(Velocity(polished), batch_of("star"), polish.REWARD_PARTS, random.Random(0))
     assert made.shape == (4, CHANNELS, 2, 4, 6) and made.isfinite().all()

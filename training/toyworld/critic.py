@@ -40,5 +40,4 @@ def critic_loss(critic: Critic, batch: Batch, made: Tensor) -> tuple[Tensor, Ten
     kinds = torch.tensor([kind_of(scene) for scene in batch.scenes], device=made.device)
     read = reading_loss(critic(*noisy(batch.latents, MOST_NOISE)), batch.covered, kinds)
     told = -(critic.shares(*noisy(made.detach(), MOST_NOISE))[:, -1] + 1e-3).clamp(max=1).log()
-    shown = batch.covered.flatten(1).any(1)
-    return read, (told * shown).sum() / shown.sum().clamp(min=1)
+    return read, batch.mean_shown(told)

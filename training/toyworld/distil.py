@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -64,13 +64,16 @@ def landed(model: Velocity, batch: Batch, middle: Tensor) -> Tensor:
     return landed
 
 
+def made_by(model: Velocity, batch: Batch, grids: Sequence[int], rng: random.Random) -> Tensor:
+    """Chunks of the batch's captions, landed from noise by way of a time of one of the `grids`: of so many jumps."""
+    parts = rng.choice(grids)
+    return landed(model, batch, torch.randint(1, parts + 1, (len(batch.scenes),), device=batch.latents.device) / parts)
+
+
 def reward_loss(model: Velocity, reader: Reader, batch: Batch, rng: random.Random) -> Tensor:
     """How far `reader` is from seeing the captions' kinds of things in chunks that the student makes."""
-    parts = rng.choice(REWARD_PARTS)
-    middle = torch.randint(1, parts + 1, (len(batch.scenes),), device=batch.latents.device) / parts
-    shares = reader.shares(*noisy(landed(model, batch, middle), REWARD_NOISE))
-    shown = batch.covered.flatten(1).any(1)
-    return (disagreement(shares, batch.scenes) * shown).sum() / shown.sum().clamp(min=1)
+    shares = reader.shares(*noisy(made_by(model, batch, REWARD_PARTS, rng), REWARD_NOISE))
+    return batch.mean_shown(disagreement(shares, batch.scenes))
 
 
 def train(

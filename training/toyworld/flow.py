@@ -54,6 +54,11 @@ class Batch:
     embeds: Tensor
     scenes: list[Scene]
 
+    def mean_shown(self, each: Tensor) -> Tensor:
+        """Of a figure for each chunk, (B,): the mean over those in which a thing shows; 0 if none does."""
+        shown = self.covered.flatten(1).any(1)
+        return (each * shown).sum() / shown.sum().clamp(min=1)
+
 
 def make_transformer(latent_channels: int, text_width: int) -> AnyFlowFARTransformer3DModel:
     """9.3 M parameters; `chunk_partition` says one second a chunk."""

@@ -20,7 +20,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from training.precision import mixed_precision
 from training.toyworld.critic import Critic, critic_loss
-from training.toyworld.distil import landed, two_halves
+from training.toyworld.distil import made_by, two_halves
 from training.toyworld.flow import Batch, Batches, Velocity, follow, noised, sample_times, weighted_loss
 from training.toyworld.progress import Stage, learning_rate
 from training.toyworld.reader import NOTHING, Reader, disagreement, noisy
@@ -49,17 +49,10 @@ def emphasis(scene: Scene) -> float:
     )
 
 
-def made_from(model: Velocity, batch: Batch, rng: random.Random) -> Tensor:
-    """Chunks of the batch's captions, landed from noise."""
-    parts = rng.choice(REWARD_PARTS)
-    return landed(model, batch, torch.randint(1, parts + 1, (len(batch.scenes),), device=batch.latents.device) / parts)
-
-
 def judged(critic: Critic, batch: Batch, made: Tensor) -> Tensor:
     """How far `made` is from passing for drawn chunks of what the captions say."""
     shares = critic.shares(*noisy(made, REWARD_NOISE))[:, :NOTHING]
-    shown = batch.covered.flatten(1).any(1)
-    return (disagreement(shares, batch.scenes) * shown).sum() / shown.sum().clamp(min=1)
+    return batch.mean_shown(disagreement(shares, batch.scenes))
 
 
 def train(
@@ -79,20 +72,22 @@ def train(
         "model": model, "ema": average, "critic": critic, "optimizer": optimizer, "critics": critics,
     }  # fmt: skip
     stage = Stage(folder, "polish", budget_s, parts)
-    for step, done in stage:
+    taken = 0  # steps of the student, which warms up when the critic has
+    for _, done in stage:
         small = rng.random() < SMALL_SHARE
         shown = batches.draw(BATCH_TOKENS, small, captioned=True, opening=True)  # where shapes are decided
         judging = done >= CRITIC_ALONE
         with sdpa_kernel(SDPBackend.MATH), mixed_precision(device), torch.set_grad_enabled(judging):
-            made = made_from(model, shown, rng)
+            made = made_by(model, shown, REWARD_PARTS, rng)
             if judging:
                 reward = judged(critic, shown, made)
                 held = _held(model, frozen, average, batches.draw(BATCH_TOKENS, small, captioned=True), rng)
         if judging:
             stage.log(reward=reward.item(), held=held.item())
-            optimizer.param_groups[0]["lr"] = learning_rate(done, LEARNING_RATE, step)
+            optimizer.param_groups[0]["lr"] = learning_rate(done, LEARNING_RATE, taken)
             _take(optimizer, model, held + REWARD * reward)
             follow(average, model, AVERAGE)
+            taken += 1
         with mixed_precision(device):
             read, told = critic_loss(critic, shown, made)
         stage.log(read=read.item(), told=told.item())
