@@ -111,6 +111,8 @@ def test_what_was_given_is_named(
         (["a fish \udcff"], "PROMPT: must be UTF-8 text"),
         (["a fish", "--negative-prompt", "\udcff"], "--negative-prompt: must be UTF-8 text"),
         (["a fish", "--idempotency-key", "ä"], "--idempotency-key: must be ASCII"),
+        (["a fish", "--metadata", "order"], "--metadata: 'order' must be KEY=VALUE"),
+        (["a fish", "--metadata", "=7"], "--metadata: '=7' must be KEY=VALUE"),
     ],
 )
 def test_what_no_service_could_be_sent(words: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:

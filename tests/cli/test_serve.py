@@ -43,14 +43,17 @@ def test_serve_submit_cancel_stop(
         first, second = capsys.readouterr().out.split()
         assert first == second != video_id
         assert run(["jobs", "submit", "a cat", "--idempotency-key", "order-7"]) == 2
-        quote = httpx.post(f"{service.url}/v1/quotes", json={"prompt": "a fish", "seconds": 1}).json()
         capsys.readouterr()
+        assert run(["jobs", "quote", "a fish", "--seconds", "1", "--tier", "batch", "--json"]) == 0
+        quote = json.loads(capsys.readouterr().out)
         assert run(["jobs", "submit", "a fish", "--quote-id", quote["id"], "--json"]) == 0
         assert json.loads(capsys.readouterr().out)["quote"] == quote
         assert run(["jobs", "submit", "a fish", "--quote-id", "quote_none"]) == 2
         assert "--quote-id: there is no quote" in capsys.readouterr().err
         assert run(["jobs", "submit", "a fish", "--max-cost", "1e-9"]) == 3
         assert "--max-cost: " in capsys.readouterr().err
+        assert run(["jobs", "quote", "a fish", "--deadline", "0.0001"]) == 2
+        assert "--deadline: " in capsys.readouterr().err
         Image.new("RGB", (90, 60), "red").save(tmp_path / "a.png")
         assert run(["jobs", "submit", "a fish", "--seconds", "1", "--input-reference", str(tmp_path / "a.png")]) == 0
         assert list((data / "artifacts").rglob("input_reference.png")) != []

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from videosvc.cli.kept_quotes import asked_for, take_quote
 from videosvc.cli.progress import progress_bar
 from videosvc.cli.request_options import (
     Deadline,
@@ -66,6 +67,9 @@ def generate(
     on_cap: OnCap = "degrade",
     min_quality: MinQuality = None,
     deadline: Deadline = None,
+    quote_id: Annotated[
+        str | None, typer.Option(metavar="ID", help="By the plan and at the price of this `videosvc quote`.")
+    ] = None,
     json_output: Json = False,
 ) -> None:
     """Make a clip from a prompt."""
@@ -76,8 +80,15 @@ def generate(
     goal = Goal.parse(min_quality, deadline)
     planner = Planner(folder, settings, device_name(settings.device), cold=True)
     picture = None if input_reference is None else Picture.load(input_reference)
-    request = Request(prompt, None, model, preset, seconds, size, fps, seed, picture)
-    quote = planner.quote(request, wanted, goal=goal)
+    if quote_id is None:
+        request = Request(prompt, None, model, preset, seconds, size, fps, seed, picture)
+        quote = planner.quote(request, wanted, goal=goal)
+    else:
+        asked = asked_for(
+            prompt=prompt, model=model, preset=preset, seconds=seconds, size=size, fps=fps, seed=seed,
+            max_cost=max_cost, max_compute=max_compute, min_quality=min_quality, deadline=deadline,
+        )  # fmt: skip
+        quote = take_quote(settings.data_dir, quote_id, asked, picture)
     costs, entry = planner.cost_model, load_model(folder, quote.plan.model)
     limit_s = quote.max_compute_s
     cap = None if limit_s is None else costs.compute_cap(quote.plan, entry, limit_s, cold=True)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import re
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,10 +18,27 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from videosvc.cli.job_request import (
+    Deadline,
+    Fps,
+    MaxCompute,
+    MaxCost,
+    MinQuality,
+    Model,
+    NegativePrompt,
+    OnCap,
+    Preset,
+    Prompt,
+    Seconds,
+    Seed,
+    Size,
+    Tier,
+    post,
+    request_body,
+)
 from videosvc.cli.request_options import InputReference
 from videosvc.cli.tables import print_table
 from videosvc.config.request import check_output, check_writable
-from videosvc.engine.picture import Picture
 from videosvc.errors import GenerationError, UserError
 
 if TYPE_CHECKING:
@@ -40,45 +57,76 @@ Json = Annotated[bool, typer.Option("--json", help="Print the JSON answer and no
 
 @app.command()
 def submit(
-    prompt: Annotated[str, typer.Argument(metavar="PROMPT", help="What the clip shows.", show_default=False)],
-    model: Annotated[str | None, typer.Option(help="A model of the service.")] = None,
-    preset: Annotated[str | None, typer.Option(help="A preset of the service.")] = None,
-    seconds: Annotated[float | None, typer.Option(help="The clip's length.")] = None,
-    size: Annotated[str | None, typer.Option(metavar="WxH", help="Width and height in pixels.")] = None,
-    fps: Annotated[int | None, typer.Option(help="Frames per second.")] = None,
-    seed: Annotated[int | None, typer.Option(help="The same seed gives the same clip.")] = None,
-    negative_prompt: Annotated[str | None, typer.Option(metavar="TEXT", help="What it must not show.")] = None,
+    prompt: Prompt,
+    model: Model = None,
+    preset: Preset = None,
+    seconds: Seconds = None,
+    size: Size = None,
+    fps: Fps = None,
+    seed: Seed = None,
+    negative_prompt: NegativePrompt = None,
     input_reference: InputReference = None,
-    max_cost: Annotated[float | None, typer.Option(metavar="USD", help="The most it may cost.")] = None,
-    max_compute: Annotated[float | None, typer.Option(metavar="SECONDS", help="The most compute it may take.")] = None,
-    on_cap: Annotated[str | None, typer.Option(metavar="degrade|reject", help="If that is too little.")] = None,
-    tier: Annotated[str | None, typer.Option(metavar="interactive|batch", help="batch is cheaper.")] = None,
-    quote_id: Annotated[str | None, typer.Option(metavar="ID", help="At the price of this quote.")] = None,
+    max_cost: MaxCost = None,
+    max_compute: MaxCompute = None,
+    on_cap: OnCap = None,
+    min_quality: MinQuality = None,
+    deadline: Deadline = None,
+    tier: Tier = None,
+    quote_id: Annotated[str | None, typer.Option(metavar="ID", help="At the price of this `jobs quote`.")] = None,
     webhook_url: Annotated[str | None, typer.Option(help="Told of the end.")] = None,
+    metadata: Annotated[
+        list[str] | None, typer.Option(metavar="KEY=VALUE", help="Given back with the video; any number of times.")
+    ] = None,
     idempotency_key: Annotated[str | None, typer.Option(metavar="KEY", help="Sent twice it is still one.")] = None,
     watch: Annotated[bool, typer.Option("--watch", help="Wait for its end.")] = False,
     json_output: Json = False,
 ) -> None:
     """Queue a clip; prints its id."""
-    fields = {
-        "prompt": prompt, "model": model, "preset": preset, "seconds": seconds, "size": size, "fps": fps, "seed": seed,
-        "max_cost_usd": max_cost, "max_compute_seconds": max_compute, "on_cap": on_cap, "tier": tier,
-        "negative_prompt": negative_prompt, "quote_id": quote_id, "webhook_url": webhook_url,
-    }  # fmt: skip
+    if idempotency_key is not None and not re.fullmatch(r"[\x21-\x7e]+", idempotency_key):
+        raise UserError("idempotency_key: must be ASCII characters without spaces", param="idempotency_key")
     headers = {} if idempotency_key is None else {"Idempotency-Key": idempotency_key}
-    body = {name: value for name, value in fields.items() if value is not None}
-    _check_can_be_sent(body, idempotency_key)
-    picture = None if input_reference is None else Picture.load(input_reference)
+    body = request_body(
+        prompt=prompt, model=model, preset=preset, seconds=seconds, size=size, fps=fps, seed=seed,
+        negative_prompt=negative_prompt, max_cost_usd=max_cost, max_compute_seconds=max_compute, on_cap=on_cap,
+        min_quality=min_quality, deadline_seconds=deadline, tier=tier, quote_id=quote_id, webhook_url=webhook_url,
+        metadata=_metadata(metadata),
+    )  # fmt: skip
     with _client() as client:
-        if picture is None:
-            video = client.post("/v1/videos", json=body, headers=headers).json()
-        else:
-            files = {"input_reference": ("input_reference.png", picture.png, "image/png")}
-            video = client.post("/v1/videos", data=body, files=files, headers=headers).json()
+        video = post(client, "/v1/videos", body, input_reference, headers)
         if watch:
             video = _watch(client, video["id"])
     typer.echo(json.dumps(video) if json_output else video["id"])
     _fail_if_failed(video, watch)
+
+
+@app.command()
+def quote(
+    prompt: Prompt,
+    model: Model = None,
+    preset: Preset = None,
+    seconds: Seconds = None,
+    size: Size = None,
+    fps: Fps = None,
+    seed: Seed = None,
+    negative_prompt: NegativePrompt = None,
+    input_reference: InputReference = None,
+    max_cost: MaxCost = None,
+    max_compute: MaxCompute = None,
+    on_cap: OnCap = None,
+    min_quality: MinQuality = None,
+    deadline: Deadline = None,
+    tier: Tier = None,
+    json_output: Json = False,
+) -> None:
+    """Ask what a clip would cost at most; `submit --quote-id` makes it at that price."""
+    body = request_body(
+        prompt=prompt, model=model, preset=preset, seconds=seconds, size=size, fps=fps, seed=seed,
+        negative_prompt=negative_prompt, max_cost_usd=max_cost, max_compute_seconds=max_compute, on_cap=on_cap,
+        min_quality=min_quality, deadline_seconds=deadline, tier=tier,
+    )  # fmt: skip
+    with _client() as client:
+        quoted = post(client, "/v1/quotes", body, input_reference, {})
+    typer.echo(json.dumps(quoted) if json_output else _quote_line(quoted))
 
 
 @app.command()
@@ -148,16 +196,26 @@ def list_videos(
     print_table(table)
 
 
-def _check_can_be_sent(fields: dict[str, Any], key: str | None) -> None:
-    """What the service will say of the rest, it says itself. Raises UserError naming the option."""
-    for field, value in fields.items():
-        if isinstance(value, float) and not math.isfinite(value):
-            raise UserError(f"{field}: {value:g} must be a finite number", param=field)
-        # Bytes of a command line that are not UTF-8 arrive as lone surrogates.
-        if isinstance(value, str) and any("\ud800" <= character <= "\udfff" for character in value):
-            raise UserError(f"{field}: must be UTF-8 text", param=field)
-    if key is not None and not re.fullmatch(r"[\x21-\x7e]+", key):
-        raise UserError("idempotency_key: must be ASCII characters without spaces", param="idempotency_key")
+def _metadata(pairs: list[str] | None) -> dict[str, str] | None:
+    metadata = {}
+    for pair in pairs or ():
+        key, equals, metadata[key] = pair.partition("=")
+        if not (key and equals):
+            raise UserError(f"metadata: {pair!r} must be KEY=VALUE", param="metadata")
+    return metadata or None
+
+
+def _quote_line(quoted: dict[str, Any]) -> str:
+    plan, until = quoted["plan"], datetime.fromtimestamp(quoted["expires_at"])
+    parts = [
+        f"{quoted['id']}: {quoted['price_usd']:.9f} USD at most",
+        f"{quoted['price_per_second_usd']:.9f} a second of the clip",
+        f"{plan['size']}, {plan['frames']} frames at {plan['fps']} fps, steps {plan['steps']}",
+        f"done in about {quoted['eta_seconds']:.0f} s",
+        f"binding until {until:%H:%M:%S}",
+    ]
+    parts += [f"traded: {trade['what']} {trade['from']} -> {trade['to']}" for trade in plan["traded"]]
+    return "; ".join(parts)
 
 
 def _watch(client: httpx.Client, video_id: str) -> dict[str, Any]:

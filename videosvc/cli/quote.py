@@ -1,12 +1,17 @@
-"""`videosvc quote`: what a clip would cost on this device, and how it would be made. Nothing is generated."""
+"""`videosvc quote`: what a clip would cost on this device, and how it would be made. Nothing is generated.
+
+The quote binds: `videosvc generate --quote-id` makes the clip by its plan and charges no more.
+"""
 
 from __future__ import annotations
 
 import json
+import sys
 
 import typer
 
 from videosvc.cli.device_levers import model_refused_here
+from videosvc.cli.kept_quotes import asked_for, keep_quote
 from videosvc.cli.request_options import (
     Deadline,
     Fps,
@@ -32,7 +37,7 @@ from videosvc.errors import ModelError
 from videosvc.pricing.cap import Cap
 from videosvc.pricing.goal import Goal
 from videosvc.pricing.planner import Planner
-from videosvc.pricing.quote import Alternative, Quote
+from videosvc.pricing.quote import LIFETIME_S, Alternative, Quote
 
 
 def quote(
@@ -51,7 +56,7 @@ def quote(
     deadline: Deadline = None,
     json_output: Json = False,
 ) -> None:
-    """Say what a clip would cost here at most, and what would be traded for a cap."""
+    """Say what a clip would cost here at most, and what would be traded for a cap; `generate --quote-id` makes it."""
     folder = config_dir()
     settings = load_settings(folder)
     cap = Cap.parse(max_cost, max_compute, on_cap)
@@ -60,9 +65,19 @@ def quote(
     picture = None if input_reference is None else Picture.load(input_reference)
     priced = planner.quote(Request(prompt, None, model, preset, seconds, size, fps, seed, picture), cap, goal=goal)
     plan = priced.plan
+    asked = asked_for(
+        prompt=prompt, model=model, preset=preset, seconds=seconds, size=size, fps=fps, seed=seed, max_cost=max_cost,
+        max_compute=max_compute, min_quality=min_quality, deadline=deadline,
+    )  # fmt: skip
     # What `generate` would say once it loads the model.
     if line := model_refused_here(load_model(folder, plan.model), plan.loading, plan.frame_cache):
         raise ModelError(f"model {plan.model!r}: {line}", param="levers")
+    try:
+        keep_quote(settings.data_dir, priced, asked)
+    except OSError as error:
+        print(
+            f"warning: this quote does not bind: {settings.data_dir} cannot keep it: {error.strerror}", file=sys.stderr
+        )
     typer.echo(json.dumps(priced.as_dict()) if json_output else summary(priced))
 
 
@@ -83,6 +98,7 @@ def summary(quote: Quote) -> str:
     if quote.quality_measured:
         lines.append(f"quality {quote.quality:.2f} expected, of at most 1")
     lines += [_offer(other, quote) for other in quote.alternatives]
+    lines.append(f"`videosvc generate` makes it at this price for {LIFETIME_S / 60:g} minutes: --quote-id {quote.id}")
     return "\n".join(lines)
 
 
