@@ -24,6 +24,15 @@ def test_quotes_are_no_guesses_from_then_on(
     quote = json.loads(capfd.readouterr().out)
     assert quote["calibrated"] is True
     assert quote["compute_seconds_bound"] <= 3 * quote["compute_seconds"] + 1e-3  # both are told to four decimals
+    clip = ["-o", str(tmp_path / "a.mp4"), "--quote-id", quote["id"], "--json"]
+    assert run(["generate", "a red circle", *clip]) == 0
+    answer = json.loads(capfd.readouterr().out)
+    receipt = answer["receipt"]
+    assert answer["quote"] == quote and receipt["quoted_usd"] == quote["price_usd"]
+    assert {key: answer["plan"][key] for key in quote["plan"]} == quote["plan"]
+    sold_at = quote["price_usd"] / quote["compute_seconds_bound"]  # USD a second, to four digits
+    charged = min(receipt["compute_seconds"] * sold_at, quote["price_usd"])
+    assert receipt["charged_usd"] == pytest.approx(charged, rel=1e-2)
 
 
 def test_what_may_be_traded_for_is_measured_too(

@@ -48,11 +48,6 @@ def test_batch_is_cheaper(planner: Planner) -> None:
         planner.quote(QUALITY, tier="soon")
 
 
-def test_what_waits_before_it_is_in_its_eta(planner: Planner) -> None:
-    quote = planner.quote(QUALITY, wait_s=lambda model: 10.0)
-    assert quote.eta_s == 10.0 + quote.compute_s
-
-
 def test_a_quote_expires(planner: Planner) -> None:
     before = time.time()
     assert before + 60 <= planner.quote(QUALITY, lifetime_s=60.0).expires_at <= time.time() + 60
@@ -126,3 +121,12 @@ def test_the_quote_object_is_the_contract(planner: Planner) -> None:
     assert set(shown["traded"][0]) == {"what", "from", "to", "saves_usd"}
     assert shown["plan"]["traded"] == shown["traded"]
     json.dumps(shown, allow_nan=False)
+
+
+def test_it_tells_both_tiers_prices_and_an_eta_that_its_bound_keeps(planner: Planner) -> None:
+    quotes = [planner.quote(QUALITY, tier=tier, wait_s=lambda model: 10.0) for tier in ("interactive", "batch")]
+    for quote in quotes:
+        assert quote.tier_prices == {"interactive": quotes[0].price_usd, "batch": quotes[1].price_usd}
+        assert quote.as_dict()["tier_prices_usd"][quote.rate.tier] == quote.as_dict()["price_usd"]
+        assert quote.eta_s == pytest.approx(10.0 + quote.bound_s)
+    assert quotes[1].price_usd < quotes[0].price_usd

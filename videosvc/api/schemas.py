@@ -49,7 +49,8 @@ EXAMPLE_PLAN: JsonDict = {
 EXAMPLE_QUOTE: JsonDict = {
     "id": "quote_QmFsbG9vbnMgb3ZlciBoaWxs", "object": "quote", "expires_at": 1790000600, "model": "toyworld",
     "preset": "balanced", "tier": "interactive", "seconds": 2.0, "price_usd": 0.000051,
-    "price_per_second_usd": 0.0000255, "compute_seconds": 1.1, "compute_seconds_bound": 1.22, "eta_seconds": 1.4,
+    "price_per_second_usd": 0.0000255, "tier_prices_usd": {"interactive": 0.000051, "batch": 0.0000306},
+    "compute_seconds": 1.1, "compute_seconds_bound": 1.22, "eta_seconds": 1.5,
     "device": "cpu", "device_usd_per_hour": 0.1, "expected_quality": 0.84, "quality_measured": True,
     "calibrated": True, "plan": EXAMPLE_PLAN, "alternatives": [], "traded": [],
 }  # fmt: skip
@@ -213,7 +214,8 @@ class Quote(Answer):
     price_per_second_usd: float
     compute_seconds: float = Field(description="expected")
     compute_seconds_bound: float = Field(description="95 of 100 such jobs take no more: what the price is of")
-    eta_seconds: float = Field(description="until it would be done, were it created now, if it takes what is expected")
+    tier_prices_usd: dict[str, float] = Field(description="of the same plan, in each tier")
+    eta_seconds: float = Field(description="until it would be done, were it created now, if it takes its bound")
     device: str
     device_usd_per_hour: float
     expected_quality: float = Field(description="from 0 to 1")

@@ -151,9 +151,10 @@ class Planner:
             plan=chosen.plan,
             rate=rate,
             price_usd=chosen.price_usd,
+            tier_prices=self._tier_prices(pricer, chosen.bound_s),
             compute_s=chosen.compute_s,
             bound_s=chosen.bound_s,
-            eta_s=waiting_s + chosen.compute_s,
+            eta_s=waiting_s + chosen.bound_s,
             max_compute_s=limits.run_s(chosen, rate),
             quality=chosen.quality,
             quality_measured=measured,
@@ -190,6 +191,13 @@ class Planner:
             says = "quality/%s.json was measured on other weights of the model and does not count; run `videosvc tune`"
             log.warning(says, entry.name)
         return None
+
+    def _tier_prices(self, pricer: Pricer, bound_s: float) -> dict[str, Decimal]:
+        """What the same seconds are sold at in each tier."""
+        rates = {
+            tier: replace(pricer.rate, tier=tier, multiplier=_decimal(by)) for tier, by in self._settings.tier_prices
+        }
+        return {tier: replace(pricer, rate=rate).price(bound_s) for tier, rate in rates.items()}
 
     def rate(self, preset: Preset, tier: str) -> Rate:
         """Raises UserError (tier), ConfigError if devices.toml has no price for the device."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
@@ -76,7 +76,7 @@ class Quote:
     price_usd: Decimal  # of `bound_s`
     compute_s: float  # expected
     bound_s: float  # 95 of 100 such jobs take no more
-    eta_s: float  # until it is done, waiting included
+    eta_s: float  # until it is done if it takes its bound, waiting included
     max_compute_s: float | None  # the run must not take more; see Limits.run_s
     quality: float  # expected, from 0 to 1
     quality_measured: bool  # False: a stand-in that only puts plans in order
@@ -85,6 +85,7 @@ class Quote:
     savings: tuple[Saving, ...]
     traded: tuple[Trade, ...]
     alternatives: tuple[Alternative, ...]
+    tier_prices: Mapping[str, Decimal] = field(default_factory=dict)  # of the same plan; older quotes have none
 
     @staticmethod
     def new_id() -> str:
@@ -111,6 +112,7 @@ class Quote:
             "seconds": self.plan.clip_seconds,
             "price_usd": float(self.price_usd),
             "price_per_second_usd": float(self.price_per_second_usd),
+            "tier_prices_usd": {tier: float(price) for tier, price in self.tier_prices.items()},
             "compute_seconds": round(self.compute_s, 4),
             "compute_seconds_bound": round(self.bound_s, 4),
             "eta_seconds": round(self.eta_s, 1),
@@ -131,6 +133,7 @@ class Quote:
             "plan": self.plan.fields(),
             "rate": self.rate.fields(),
             "price_usd": str(self.price_usd),
+            "tier_prices": {tier: str(price) for tier, price in self.tier_prices.items()},
             "savings": [_shallow(saving) for saving in self.savings],
             "traded": [{**_shallow(trade), "saves_usd": str(trade.saves_usd)} for trade in self.traded],
             "alternatives": [{**_shallow(a), "price_usd": str(a.price_usd)} for a in self.alternatives],
@@ -145,6 +148,7 @@ class Quote:
                 "plan": Plan.parse(values["plan"]),
                 "rate": Rate.parse(values["rate"]),
                 "price_usd": Decimal(values["price_usd"]),
+                "tier_prices": {tier: Decimal(price) for tier, price in values.get("tier_prices", {}).items()},
                 "savings": tuple(Saving(**saving) for saving in values["savings"]),
                 "traded": tuple(
                     Trade(**{**trade, "saves_usd": Decimal(trade["saves_usd"])}) for trade in values["traded"]
