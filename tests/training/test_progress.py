@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import torch
 from torch import nn
 
 from training.toyworld import progress
-from training.toyworld.progress import Stage, learning_rate
+from training.toyworld.progress import Stage, beneath, learning_rate
 
 
 class Clock:
@@ -99,3 +100,12 @@ def test_the_learning_rate_warms_up_and_cools_down() -> None:
     assert learning_rate(0.3, 1.0, 1000) == 1.0
     assert learning_rate(0.8, 1.0, 1000) == pytest.approx(0.5)
     assert learning_rate(1.0, 1.0, 1000) == pytest.approx(0.02)
+
+
+def test_what_is_made_with_other_weights_has_another_folder(tmp_path: Path) -> None:
+    model = torch.nn.Linear(2, 2)
+    folder = beneath(tmp_path, model)
+    assert folder.is_dir() and folder == beneath(tmp_path, copy.deepcopy(model))
+    with torch.no_grad():
+        model.bias += 1
+    assert beneath(tmp_path, model) != folder

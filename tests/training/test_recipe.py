@@ -49,6 +49,12 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "compile", _uncompiled)
 
 
+def checkpoint(work: Path, stage: str) -> dict[str, Any]:
+    (path,) = work.rglob(f"{stage}.pt")
+    saved: dict[str, Any] = torch.load(path, weights_only=True)
+    return saved
+
+
 def test_the_recipe_makes_a_model_that_generates(small: None, tmp_path: Path) -> None:
     work, output = tmp_path / "work", tmp_path / "model"
     recipe.run(0.1, work, output)
@@ -68,17 +74,15 @@ def test_the_recipe_makes_a_model_that_generates(small: None, tmp_path: Path) ->
         weights = [value for file in (output / name).glob("*.safetensors") for value in load_file(file).values()]
         assert weights and all(value.dtype == torch.bfloat16 for value in weights)
     # What was learnt goes on in float32, whatever the folder holds.
-    saved = torch.load(work / "distil.pt", weights_only=True)
+    saved = checkpoint(work, "distil")
     assert {value.dtype for value in saved["model"].values()} == {torch.float32}
     assert saved["step"] >= 1
-    polished = torch.load(work / "polish.pt", weights_only=True)["ema"]
+    polished = checkpoint(work, "polish")["ema"]
     assert any(not torch.equal(value, saved["ema"][name]) for name, value in polished.items())
     written = load_file(next((output / "transformer").glob("*.safetensors")))
     assert all(torch.equal(value, polished[f"transformer.{name}"].bfloat16()) for name, value in written.items())
     # The latents stay what the transformer was trained on: only the decoder was finished.
-    first, finished = (
-        torch.load(work / f"{name}.pt", weights_only=True)["model"] for name in ("autoencoder", "decoder")
-    )
+    first, finished = (checkpoint(work, name)["model"] for name in ("autoencoder", "decoder"))
     changed = {name for name in first if not torch.equal(first[name], finished[name])}
     assert changed and not any(name.startswith("encoder") for name in changed)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import time
@@ -10,6 +11,17 @@ from pathlib import Path
 
 import torch
 from torch import nn
+
+
+def beneath(folder: Path, *models: nn.Module) -> Path:
+    """The folder for what is made with these models as they are: made with others it would be another."""
+    digest = hashlib.sha256()
+    for model in models:
+        for value in model.state_dict().values():
+            digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    below = folder / digest.hexdigest()[:12]
+    below.mkdir(exist_ok=True)
+    return below
 
 
 class Stage:

@@ -1,7 +1,8 @@
 """The whole recipe of the bundled model: `python -m training.toyworld.recipe --budget MINUTES`.
 
-Each stage keeps checkpoints in the work folder, so that an interrupted run goes on where it was; the result replaces
-the bundled model.
+Each stage keeps checkpoints in the work folder, beneath what it was made with, so that an interrupted run goes on where
+it was, and one of another budget takes nothing from a stage that came out otherwise; the result replaces the bundled
+model.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from transformers import PreTrainedTokenizerFast, UMT5EncoderModel
 from training.toyworld import autoencoder, decoder, distil, flow, polish, reader, text
 from training.toyworld.evaluate import BUNDLED, write_scores
 from training.toyworld.latents import load_or_encode
+from training.toyworld.progress import beneath
 from videosvc.families.causal_autoencoder import CausalConvAutoencoder
 from videosvc.families.checksums import write_sums
 
@@ -76,15 +78,19 @@ def run(budget_minutes: float, work: Path, output: Path) -> None:
     vae = autoencoder.train(work, budget_s["autoencoder"])
     vae = vae.eval().requires_grad_(False)
     encoder, tokenizer = text.train(work, budget_s["text"])
+    work = beneath(work, vae, encoder)
     latents = {size: load_or_encode(work, vae, size, count, seed=4) for size, count in CLIPS.items()}
     device = "cuda" if torch.cuda.is_available() else "cpu"
     batches = flow.Batches(latents, encoder, tokenizer, random.Random(5), device)
     transformer = flow.train(work, budget_s["flow"], batches, vae.config.z_dim)
     save(work / "teacher", vae, encoder, tokenizer, transformer)
     judge = reader.train(work, budget_s["reader"], latents, device)
+    work = beneath(work, transformer, judge)
     student = distil.train(work, budget_s["distil"], batches, transformer, judge)
+    work = beneath(work, student)
     harder = flow.Batches(latents, encoder, tokenizer, random.Random(6), device, polish.emphasis)
     student = polish.train(work, budget_s["polish"], harder, student, judge)
+    work = beneath(work, student)
     makes = decoder.Student(flow.Velocity(student).requires_grad_(False), encoder, tokenizer)
     save(output, decoder.train(work, budget_s["decoder"], vae, makes), encoder, tokenizer, student)
 
