@@ -35,6 +35,18 @@ class UnknownModel(ModelError):
     """models.toml has no model of this name."""
 
 
+class ModelAway(ModelError):
+    """The model's files are not on this machine yet."""
+
+
+class Unreachable(UserError):
+    """Nothing allowed reaches a goal. `nearest`: the best quality there is, or the fewest seconds."""
+
+    def __init__(self, message: str, param: str, nearest: float) -> None:
+        super().__init__(message, param)
+        self.nearest = nearest
+
+
 class GenerationError(Exception):
     """The job failed while it was running, and not for want of good input."""
 

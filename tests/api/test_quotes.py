@@ -1,14 +1,17 @@
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import pytest
+from huggingface_hub.errors import LocalEntryNotFoundError
 
 from api_service import BALLOON, Api, Start, running
 from known_configs import known_configs
 from videosvc.api import planners, schemas
 from videosvc.api.open import open_app
-from videosvc.config.settings import Settings
+from videosvc.config.models import load_model
+from videosvc.config.settings import Settings, config_dir
 
 
 def test_a_quote_runs_nothing_and_says_what_would(api: Api) -> None:
@@ -224,3 +227,42 @@ def test_it_is_for_the_last_workers_device(api: Api) -> None:
     api.services.store.register_worker("worker-1", ["toyworld"], "NVIDIA H200")
     with api.client() as client:
         assert client.post("/v1/quotes", json=BALLOON).json()["device"] == "NVIDIA H200"
+
+
+def test_a_model_of_a_hub_is_fetched_beside_requests(
+    tmp_path: Path, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there, done = threading.Event(), threading.Event()
+    bundled = load_model(config_dir(), "toyworld").folder()
+
+    def snapshot_download(path: str, revision: str, local_files_only: bool = False) -> str:
+        if local_files_only and not there.is_set():
+            raise LocalEntryNotFoundError("not here")
+        if not local_files_only:
+            assert done.wait(30)
+            there.set()
+        return str(bundled)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
+    folder = known_configs(tmp_path / "configs")
+    models = folder / "models.toml"
+    text = models.read_text()
+    entry = text[text.index("[[models]]") :]
+    hub = entry.replace('name = "toyworld"', 'name = "far"')
+    hub = hub.replace('path = "bundled:toyworld"', f'path = "someone/far"\nrevision = "{40 * "a"}"')
+    models.write_text(hub + "\n" + entry)
+    far = {**BALLOON, "model": "far"}
+    with (
+        open_app(Settings(data_dir=tmp_path / "data", device="cpu"), folder, redis_url) as app,
+        running(app) as url,
+        Api(url, app).client() as client,
+    ):
+        for path in ("/v1/quotes", "/v1/videos"):
+            early = client.post(path, json=far)
+            assert (early.status_code, early.json()["error"]["code"]) == (503, "unavailable")
+            assert "'far' is still being fetched" in early.json()["error"]["message"]
+            assert int(early.headers["Retry-After"]) >= 1
+        assert client.post("/v1/quotes", json={**BALLOON, "model": "auto"}).json()["model"] == "toyworld"
+        done.set()
+        assert there.wait(30)
+        assert client.post("/v1/quotes", json=far).json()["model"] == "far"

@@ -17,7 +17,9 @@ def test_quotes_are_no_guesses_from_then_on(
     monkeypatch.setenv("VIDEOSVC_DATA_DIR", str(tmp_path / "data"))
     assert run(["calibrate"]) == 0
     out, err = capfd.readouterr()
-    assert str(tmp_path / "data" / "calibration" / "cpu.toyworld.native-native-stream.json") in out
+    fit = tmp_path / "data" / "calibration" / "cpu.toyworld.native-native-stream.json"
+    assert str(fit) in out
+    assert set(json.loads(fit.read_text())["versions"]) == {"videosvc", "torch", "diffusers"}
     assert all(f"{preset}: " in out for preset in ("draft", "balanced", "quality", "reference"))
     assert err == ""
     assert run(["quote", "a red circle", "--json", "--max-cost", "1"]) == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ def test_a_quote_is_the_plan_and_the_price_of_the_clip(
     preset = tiny_configs / "presets" / "draft.toml"
     preset.write_text(preset.read_text().replace("steps = 2", "steps = 3"))  # is for later quotes
     make = ["generate", PROMPT, "-o", str(tmp_path / "a.mp4"), "--quote-id", quote["id"], "--json"]
-    for again in ([], QUICK):
+    for again in ([], QUICK, ["--seconds", "1.00"]):
         assert run([*make, *again]) == 0
         answer = json.loads(capfd.readouterr().out)
         assert answer["quote"] == quote
@@ -55,6 +56,7 @@ def test_what_was_not_quoted_is_refused_by_name(tmp_path: Path, capfd: pytest.Ca
     for words, says in (
         ([PROMPT, "--quote-id", quote_id, "--seconds", "2"], "--seconds: '1.0' was quoted"),
         ([PROMPT, "--quote-id", quote_id, "--size", "64x64"], "--size: it was not given"),
+        ([PROMPT, "--quote-id", quote_id, "--on-cap", "reject"], "--on-cap: it was not given"),
         ([PROMPT, "--quote-id", quote_id, "--max-cost", "0.02"], "--max-cost: '0.01' was quoted"),
         (["a blue car drives", "--quote-id", quote_id], f"PROMPT: {PROMPT!r} was quoted"),
         ([PROMPT, "--quote-id", quote_id, "--input-reference", str(picture)], "--input-reference: give what was"),
@@ -81,17 +83,24 @@ def test_an_expired_quote_is_refused_and_goes_with_the_next(
 ) -> None:
     quote = quoted(capfd)
     later = quote["expires_at"] + 1.0
-    monkeypatch.setattr(time, "time", lambda: later)
-    assert run(["generate", PROMPT, "-o", str(tmp_path / "a.mp4"), "--quote-id", quote["id"]]) == 2
+    with monkeypatch.context() as patched:
+        patched.setattr(time, "time", lambda: later)
+        assert run(["generate", PROMPT, "-o", str(tmp_path / "a.mp4"), "--quote-id", quote["id"]]) == 2
     assert capfd.readouterr().err == "error: --quote-id: this quote has expired; ask for a new one\n"
+    folder = load_settings(config_dir()).data_dir / "quotes"
+    os.utime(folder / f"{quote['id']}.json", (1, 1))
     following = quoted(capfd)
-    kept = (load_settings(config_dir()).data_dir / "quotes").iterdir()
-    assert [path.stem for path in kept] == [following["id"]]
+    assert [path.stem for path in folder.iterdir()] == [following["id"]]
 
 
 @pytest.mark.parametrize(
     ("whole", "damaged", "says"),
-    [("{", "", "there is no quote"), ('"price_usd"', '"price_eur"', "this quote is of another version")],
+    [
+        ("{", "", "there is no quote"),
+        ('"price_usd"', '"price_eur"', "this quote is of another version"),
+        ('"tier_prices": {', '"tier_prices": 7, "x": {', "this quote is of another version"),
+        ('"price_usd": "0', '"price_usd": "nan0', "this quote is of another version"),
+    ],
 )
 def test_a_damaged_quote_is_no_quote(
     whole: str, damaged: str, says: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
@@ -109,7 +118,23 @@ def test_where_nothing_can_be_kept_the_quote_says_that_it_does_not_bind(
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "quotes").write_text("in the way")
     monkeypatch.setenv("VIDEOSVC_DATA_DIR", str(tmp_path / "data"))
-    assert run(["quote", PROMPT, *QUICK, "--json"]) == 0
+    assert run(["quote", PROMPT, *QUICK]) == 0
     out, err = capfd.readouterr()
-    assert json.loads(out)["object"] == "quote"
-    assert err.startswith("warning: this quote does not bind: ")
+    assert out.endswith("\nit does not bind, as it could not be kept\n")
+    assert err.startswith("warning: this quote does not bind, as it cannot be kept: ") and len(err.splitlines()) == 1
+
+
+def test_it_is_nobody_elses_to_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VIDEOSVC_DATA_DIR", str(tmp_path / "data"))
+    assert run(["quote", PROMPT, *QUICK]) == 0
+    assert (tmp_path / "data").stat().st_mode & 0o077 == 0
+
+
+def test_a_quote_is_for_one_device(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("videosvc.cli.quote.device_name", lambda device: "NVIDIA H200")
+    quote_id = quoted(capfd)["id"]
+    assert run(["generate", PROMPT, "-o", str(tmp_path / "a.mp4"), "--quote-id", quote_id]) == 2
+    says = "this quote is for NVIDIA H200, and this is cpu; ask for a new one"
+    assert capfd.readouterr().err == f"error: --quote-id: {says}\n"

@@ -41,7 +41,7 @@ def test_for_people_it_tells_price_plan_trades_and_that_it_is_a_guess(capfd: pyt
 def test_an_offer_with_other_levers_names_them() -> None:
     quote = Planner(config_dir(), load_settings(config_dir()), "cpu").quote(Request(PROMPT))
     other = Alternative("64x64", 1, 8, Decimal("0.00001"), 0.1, 0.7, weights="int8", frame_cache="int4")
-    told = summary(replace(quote, alternatives=(other,))).splitlines()[-2]
+    told = summary(replace(quote, alternatives=(other,))).splitlines()[-1]
     assert told == "or 0.00001 USD: 64x64, 8 fps, 1 step, int8 weights, int4 frame cache"
 
 

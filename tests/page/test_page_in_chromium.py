@@ -110,12 +110,28 @@ def test_what_is_wrong_is_said_in_a_line_and_can_be_mended(browser: Browser) -> 
     expect(alert).to_contain_text("seconds")
     assert "\n" not in alert.inner_text()
     page.get_by_label("Seconds").fill("1")
-    page.get_by_role("button", name="What would it cost?").click()
+    with page.expect_response("**/v1/quotes") as quoted:
+        page.get_by_role("button", name="What would it cost?").click()
     expect(page.locator("#price")).to_have_text(re.compile(r"At most [\d.]+ USD for 1 s at 64x64\."))
     expect(alert).to_be_hidden()
-    page.get_by_role("button", name="Make it").click()
+    for binds in (True, False):  # it was for one clip
+        with page.expect_response("**/v1/videos") as made:
+            page.get_by_role("button", name="Make it").click()
+        assert (made.value.json()["quote"]["id"] == quoted.value.json()["id"]) is binds
+        expect_a_clip_that_plays(page, 1.0)
+        expect(alert).to_be_hidden()
+
+
+def test_a_quote_is_for_what_was_asked(browser: Browser) -> None:
+    page = browser.page
+    page.get_by_label("What should the clip show?").fill("a red ball")
+    with page.expect_response("**/v1/quotes") as quoted:
+        page.get_by_role("button", name="What would it cost?").click()
+    expect(page.locator("#price")).to_contain_text("At most")
+    with page.expect_response("**/v1/videos") as made:
+        ask_for(page, "a blue ball", "1")
+    assert made.value.json()["quote"]["id"] != quoted.value.json()["id"]
     expect_a_clip_that_plays(page, 1.0)
-    expect(alert).to_be_hidden()
 
 
 def test_a_clip_starts_from_a_picture(browser: Browser, tmp_path: Path) -> None:

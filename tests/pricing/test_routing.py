@@ -16,7 +16,7 @@ from videosvc.config.models import AUTO
 from videosvc.config.request import Request
 from videosvc.config.settings import Settings
 from videosvc.engine.plan import Plan
-from videosvc.errors import CapTooLow, UserError
+from videosvc.errors import CapTooLow, Unreachable, UserError
 from videosvc.pricing.calibration import Calibration, calibration_path
 from videosvc.pricing.cap import Cap
 from videosvc.pricing.goal import Goal
@@ -104,7 +104,7 @@ def test_auto_looks_at_who_is_free_in_time(planner: Planner) -> None:
 
     assert planner.quote(REQUEST, wait_s=wait_s).plan.model == "small"
     soon = planner.quote(REQUEST, goal=Goal(deadline_s=60.0), wait_s=wait_s)
-    assert soon.plan.model == "toyworld" and soon.eta_s == pytest.approx(1.0 + soon.compute_s)
+    assert soon.plan.model == "toyworld" and soon.eta_s == pytest.approx(1.0 + soon.bound_s)
 
 
 def test_a_deadline_is_kept_by_a_cheaper_plan(planner: Planner) -> None:
@@ -179,3 +179,17 @@ def test_what_no_model_can_is_refused_as_for_one(planner: Planner) -> None:
         planner.quote(replace(REQUEST, seconds=99.0))
     with pytest.raises(UserError, match="preset: 'no' is unknown"):
         planner.quote(replace(REQUEST, preset="no"))
+
+
+@pytest.mark.parametrize(
+    ("goal", "nearest"), [(Goal(deadline_s=1e-5), min), (Goal(min_quality=0.99), max)], ids=["deadline", "quality"]
+)
+def test_of_goals_that_no_model_reaches_the_nearest_is_told(
+    goal: Goal, nearest: Callable[..., float], planner: Planner
+) -> None:
+    reached = []
+    for model in ("toyworld", "small", AUTO):
+        with pytest.raises(Unreachable) as refused:
+            planner.quote(replace(REQUEST, model=model), goal=goal)
+        reached.append(refused.value.nearest)
+    assert reached[0] != reached[1] and reached[2] == nearest(reached[:2])

@@ -21,7 +21,7 @@ from starlette.types import ExceptionHandler
 
 from videosvc.api.schemas import VideoRequest
 from videosvc.engine.picture import PARAM
-from videosvc.errors import CapTooLow, ConfigError, UnknownModel, UnknownPreset, UserError
+from videosvc.errors import CapTooLow, ConfigError, ModelAway, UnknownModel, UnknownPreset, UserError
 from videosvc_queue.errors import IdempotencyConflict, QueueFull, QuotaExceeded
 from videosvc_queue.submit import JobDeleted
 
@@ -102,6 +102,8 @@ def as_api_error(error: Exception) -> ApiError:
         case CapTooLow():
             extra = {"cheapest_usd": float(error.cheapest_usd)}
             return ApiError(422, error.code, error.message, error.param, extra=extra)
+        case ModelAway():
+            return unavailable(error.message)
         case UnknownModel():
             return ApiError(400, "unknown_model", error.message, "model")
         case UnknownPreset():

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import logging
 import math
+import threading
 import time
+from collections.abc import Iterable
 
 from videosvc.api.errors import unavailable
+from videosvc.config.models import ModelEntry, load_models
 from videosvc.config.reload import LiveConfig
 from videosvc.config.settings import Settings
 from videosvc.engine.loading import NVIDIA_DRIVER
 from videosvc.engine.plan import Plan
-from videosvc.errors import UserError
+from videosvc.errors import ModelError, UserError
 from videosvc.pricing.planner import Planner, beyond_workers
 from videosvc.pricing.quote import Quote
 from videosvc_queue.store import Store
@@ -35,6 +38,7 @@ class Planners:
         self._live: list[Worker] = []
         self._looked_at = float("-inf")
         self._kinds: set[str] = set()  # of devices, of the live workers
+        self._fetched: frozenset[ModelEntry] = frozenset()
 
     def current(self) -> Planner:
         """For the device of the workers; while there are none, of the last ones. Raises ApiError 503."""
@@ -43,7 +47,7 @@ class Planners:
         if self._device is None:
             raise unavailable("no worker was heard of yet, so there is no device to price for; try again")
         if self._device not in self._planners:
-            self._planners[self._device] = Planner(self._config.folder, self._settings, self._device)
+            self._planners[self._device] = Planner(self._config.folder, self._settings, self._device, fetches=False)
         return self._planners[self._device]
 
     def require_worker(self, model: str) -> None:
@@ -67,11 +71,19 @@ class Planners:
         reasons = [next((w.refuses[lever] for lever in pulled if lever in w.refuses), None) for w in takers]
         return None if None in reasons else next(iter(reasons), None)
 
+    def _fetch_models(self) -> None:
+        """In a thread, those of a hub that are not on this machine: a price is worked out from a model's files."""
+        entries = frozenset(load_models(self._config.folder).values())
+        if entries != self._fetched:
+            self._fetched = entries
+            threading.Thread(target=_fetch, args=[entries], name="fetch-models", daemon=True).start()
+
     def _look(self) -> None:
         now = time.monotonic()
         if now - self._looked_at <= KNOWN_FOR_S:
             return
         self._looked_at = now
+        self._fetch_models()
         self._live = self._store.live_workers()
         known = self._live or self._store.live_workers(within_s=math.inf)
         # In a mixed fleet the first by name, so that replicas quote alike.
@@ -80,3 +92,11 @@ class Planners:
         if len(kinds) > 1 and kinds != self._kinds:
             log.warning("workers run on %s; all quotes are for %s", " and ".join(sorted(kinds)), self._device)
         self._kinds = kinds
+
+
+def _fetch(entries: Iterable[ModelEntry]) -> None:
+    for entry in entries:
+        try:
+            entry.folder()
+        except ModelError as error:
+            log.error("%s", error.message)

@@ -27,6 +27,7 @@ def calibrate(model: OneModel = None) -> None:
     """Measure what clips take on this device: run it when nothing else does. Quotes use it from then on."""
     folder = config_dir()
     settings = load_settings(folder)
+    settings.make_data_dir()
     entry = load_model(folder, model or settings.model)
     presets = [preset for preset in load_presets(folder).values() if not preset.refusals_of(entry)]
     if not presets:

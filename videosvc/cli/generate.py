@@ -37,6 +37,7 @@ from videosvc.config.settings import config_dir, load_settings
 from videosvc.engine.loading import device_name, open_engine
 from videosvc.engine.picture import Picture
 from videosvc.engine.signals import STOPPING
+from videosvc.errors import ConfigError
 from videosvc.pricing.cap import Cap
 from videosvc.pricing.goal import Goal
 from videosvc.pricing.planner import Planner
@@ -64,7 +65,7 @@ def generate(
     input_reference: InputReference = None,
     max_cost: MaxCost = None,
     max_compute: MaxCompute = None,
-    on_cap: OnCap = "degrade",
+    on_cap: OnCap = None,
     min_quality: MinQuality = None,
     deadline: Deadline = None,
     quote_id: Annotated[
@@ -76,7 +77,9 @@ def generate(
     folder = config_dir()
     settings = load_settings(folder)
     check_output(output)
-    wanted = Cap.parse(max_cost, max_compute, on_cap)
+    with suppress(ConfigError):  # a clip is no worse for a data folder that there cannot be
+        settings.make_data_dir()
+    wanted = Cap.parse(max_cost, max_compute, on_cap or "degrade")
     goal = Goal.parse(min_quality, deadline)
     planner = Planner(folder, settings, device_name(settings.device), cold=True)
     picture = None if input_reference is None else Picture.load(input_reference)
@@ -86,9 +89,9 @@ def generate(
     else:
         asked = asked_for(
             prompt=prompt, model=model, preset=preset, seconds=seconds, size=size, fps=fps, seed=seed,
-            max_cost=max_cost, max_compute=max_compute, min_quality=min_quality, deadline=deadline,
+            max_cost=max_cost, max_compute=max_compute, on_cap=on_cap, min_quality=min_quality, deadline=deadline,
         )  # fmt: skip
-        quote = take_quote(settings.data_dir, quote_id, asked, picture)
+        quote = take_quote(settings.data_dir, quote_id, asked, picture, planner.cost_model.device_name)
     costs, entry = planner.cost_model, load_model(folder, quote.plan.model)
     limit_s = quote.max_compute_s
     cap = None if limit_s is None else costs.compute_cap(quote.plan, entry, limit_s, cold=True)
@@ -107,7 +110,7 @@ def generate(
                 raise
             stopped, compute = error, error.spent
     used = energy.read()
-    with suppress(OSError):  # a clip is no worse for a data folder that cannot be written to
+    with suppress(OSError):
         if stopped is None:
             costs.observe(quote.plan, entry, compute, cold=True)
         else:

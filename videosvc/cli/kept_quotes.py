@@ -13,7 +13,7 @@ from videosvc.config.json_file import read_json_file, write_json_file
 from videosvc.config.toml_file import Section
 from videosvc.engine.picture import Picture
 from videosvc.errors import UserError
-from videosvc.pricing.quote import Quote
+from videosvc.pricing.quote import LIFETIME_S, Quote
 
 ID = re.compile(r"quote_[A-Za-z0-9_-]{24}")
 
@@ -32,17 +32,22 @@ def asked_for(**options: object) -> dict[str, str]:
 def keep_quote(data_dir: Path, quote: Quote, asked: dict[str, str]) -> None:
     """Removes those that have expired. Raises OSError."""
     folder = data_dir / "quotes"
+    folder.mkdir(mode=0o700, exist_ok=True)  # a quote has its prompt in it
     kept = KeptQuote(expires_at=quote.expires_at, asked=asked, quote=quote.fields())
     write_json_file(folder / f"{quote.id}.json", kept)
     for path in folder.glob("quote_*.json"):
-        other = read_json_file(path, KeptQuote)
-        if other is None or other.expires_at <= time.time():
-            with suppress(OSError):
+        with suppress(OSError):
+            if path.stat().st_mtime + LIFETIME_S < time.time():
                 path.unlink()
 
 
-def take_quote(data_dir: Path, quote_id: str, asked: dict[str, str], picture: Picture | None) -> Quote:
-    """What was quoted, if the picture and all options given again are the same. Raises UserError naming the field."""
+def take_quote(
+    data_dir: Path, quote_id: str, asked: dict[str, str], picture: Picture | None, device_name: str
+) -> Quote:
+    """What was quoted for this device, if the picture and all options given again are the same.
+
+    Raises UserError naming the field.
+    """
     path = data_dir / "quotes" / f"{quote_id}.json"
     kept = read_json_file(path, KeptQuote) if ID.fullmatch(quote_id) else None
     if kept is None:
@@ -52,14 +57,26 @@ def take_quote(data_dir: Path, quote_id: str, asked: dict[str, str], picture: Pi
         raise UserError("quote_id: this quote has expired; ask for a new one", param="quote_id")
     for field, value in asked.items():
         before = kept.asked.get(field)
-        if value != before:
+        if before is None or not _same(value, before):
             quoted = "it was not given" if before is None else f"{reprlib.repr(before)} was quoted"
             raise UserError(f"{field}: {quoted}; leave it so, or ask for a new quote", param=field)
     try:
         quote = Quote.parse(kept.quote)
-    except (KeyError, TypeError, ValueError, ArithmeticError) as error:
+        if not quote.price_usd.is_finite():
+            raise ValueError(quote.price_usd)
+    except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
         raise UserError("quote_id: this quote is of another version; ask for a new one", param="quote_id") from error
     if quote.plan.input_reference != (None if picture is None else picture.digest):
         message = "input_reference: give what was quoted, the same picture or none, or ask for a new quote"
         raise UserError(message, param="input_reference")
+    if quote.rate.device != device_name:
+        message = f"quote_id: this quote is for {quote.rate.device}, and this is {device_name}; ask for a new one"
+        raise UserError(message, param="quote_id")
     return quote
+
+
+def _same(one: str, other: str) -> bool:
+    try:
+        return one == other or float(one) == float(other)
+    except ValueError:
+        return False

@@ -33,7 +33,7 @@ from videosvc.config.request import Request
 from videosvc.config.settings import config_dir, load_settings
 from videosvc.engine.loading import device_name
 from videosvc.engine.picture import Picture
-from videosvc.errors import ModelError
+from videosvc.errors import ConfigError, ModelError
 from videosvc.pricing.cap import Cap
 from videosvc.pricing.goal import Goal
 from videosvc.pricing.planner import Planner
@@ -51,7 +51,7 @@ def quote(
     input_reference: InputReference = None,
     max_cost: MaxCost = None,
     max_compute: MaxCompute = None,
-    on_cap: OnCap = "degrade",
+    on_cap: OnCap = None,
     min_quality: MinQuality = None,
     deadline: Deadline = None,
     json_output: Json = False,
@@ -59,7 +59,7 @@ def quote(
     """Say what a clip would cost here at most, and what would be traded for a cap; `generate --quote-id` makes it."""
     folder = config_dir()
     settings = load_settings(folder)
-    cap = Cap.parse(max_cost, max_compute, on_cap)
+    cap = Cap.parse(max_cost, max_compute, on_cap or "degrade")
     goal = Goal.parse(min_quality, deadline)
     planner = Planner(folder, settings, device_name(settings.device), cold=True)
     picture = None if input_reference is None else Picture.load(input_reference)
@@ -67,18 +67,19 @@ def quote(
     plan = priced.plan
     asked = asked_for(
         prompt=prompt, model=model, preset=preset, seconds=seconds, size=size, fps=fps, seed=seed, max_cost=max_cost,
-        max_compute=max_compute, min_quality=min_quality, deadline=deadline,
+        max_compute=max_compute, on_cap=on_cap, min_quality=min_quality, deadline=deadline,
     )  # fmt: skip
     # What `generate` would say once it loads the model.
     if line := model_refused_here(load_model(folder, plan.model), plan.loading, plan.frame_cache):
         raise ModelError(f"model {plan.model!r}: {line}", param="levers")
+    binds = f"`videosvc generate` makes it at this price for {LIFETIME_S / 60:g} minutes: --quote-id {priced.id}"
     try:
+        settings.make_data_dir()
         keep_quote(settings.data_dir, priced, asked)
-    except OSError as error:
-        print(
-            f"warning: this quote does not bind: {settings.data_dir} cannot keep it: {error.strerror}", file=sys.stderr
-        )
-    typer.echo(json.dumps(priced.as_dict()) if json_output else summary(priced))
+    except (ConfigError, OSError) as error:
+        binds = "it does not bind, as it could not be kept"
+        print(f"warning: this quote does not bind, as it cannot be kept: {error}", file=sys.stderr)
+    typer.echo(json.dumps(priced.as_dict()) if json_output else f"{summary(priced)}\n{binds}")
 
 
 def summary(quote: Quote) -> str:
@@ -98,7 +99,6 @@ def summary(quote: Quote) -> str:
     if quote.quality_measured:
         lines.append(f"quality {quote.quality:.2f} expected, of at most 1")
     lines += [_offer(other, quote) for other in quote.alternatives]
-    lines.append(f"`videosvc generate` makes it at this price for {LIFETIME_S / 60:g} minutes: --quote-id {quote.id}")
     return "\n".join(lines)
 
 

@@ -25,7 +25,12 @@ MaxCompute = Annotated[
     str | None, typer.Option(metavar="SECONDS", help="What the clip may take of the device at most.")
 ]
 OnCap = Annotated[
-    str, typer.Option(metavar="degrade|reject", help="When that is too little: trade quality for it, or refuse.")
+    str | None,
+    typer.Option(
+        metavar="degrade|reject",
+        help="When that is too little: trade quality for it, or refuse.",
+        show_default="degrade",
+    ),
 ]
 MinQuality = Annotated[
     str | None,

@@ -3,7 +3,7 @@
 
 const at = (id) => document.getElementById(id);
 const usd = (amount) => `${amount.toFixed(9).replace(/\.?0+$/, "")} USD`;
-const state = { id: null, timer: null, clip: null, presets: {} };
+const state = { id: null, timer: null, clip: null, presets: {}, quote: null };
 const AWAY_MS = 3000; // between two tries while the service does not answer
 
 class Away extends Error {}
@@ -29,6 +29,11 @@ function wanted() {
   const form = new FormData(at("create"));
   for (const [name, value] of [...form]) if (value === "" || value.size === 0) form.delete(name);
   return form;
+}
+
+// One file is another only if the user chose again, which the form tells by its name, size and time.
+function fingerprint(form) {
+  return JSON.stringify([...form].map(([name, v]) => [name, v.name ? [v.name, v.size, v.lastModified] : v]));
 }
 
 function tell(text) {
@@ -116,6 +121,7 @@ function forget() {
   at("player").removeAttribute("src");
   at("receipt").replaceChildren();
   at("price").textContent = "";
+  state.quote = null;
 }
 
 function describePreset() {
@@ -135,8 +141,11 @@ at("create").addEventListener("submit", (event) => {
   const [button] = event.target.getElementsByTagName("button");
   button.disabled = true; // a second click would make, and charge for, a second clip
   guarded(async () => {
+    const form = wanted();
+    const { quote } = state;
+    if (quote && quote.of === fingerprint(form) && Date.now() < quote.until) form.append("quote_id", quote.id);
     forget();
-    const video = await send("/v1/videos", wanted()).finally(() => (button.disabled = false));
+    const video = await send("/v1/videos", form).finally(() => (button.disabled = false));
     show(video);
     await follow(video.id);
   });
@@ -146,7 +155,10 @@ at("quote").addEventListener("click", () => {
   if (!at("create").reportValidity()) return;
   guarded(async () => {
     at("price").textContent = "";
-    const quote = await send("/v1/quotes", wanted());
+    const form = wanted();
+    const quote = await send("/v1/quotes", form);
+    const until = 1000 * quote.expires_at - 5000; // by this machine's clock
+    state.quote = { id: quote.id, of: fingerprint(form), until };
     at("price").textContent = `At most ${usd(quote.price_usd)} for ${quote.seconds} s at ${quote.plan.size}.`;
   });
 });
@@ -164,6 +176,7 @@ at("preset").addEventListener("change", describePreset);
 at("key").value = sessionStorage.getItem("key") ?? "";
 at("key").addEventListener("change", () => {
   sessionStorage.setItem("key", at("key").value);
+  state.quote = null; // another tenant's
   guarded(loadPresets);
 });
 guarded(loadPresets);

@@ -21,7 +21,7 @@ from videosvc.engine.generate import Engine
 from videosvc.engine.plan import Plan
 from videosvc.families.device_label import device_label
 from videosvc.pricing.calibrate_batch import batch_shares
-from videosvc.pricing.calibration import Calibration, fingerprint_of, levers_of
+from videosvc.pricing.calibration import Calibration, fingerprint_of, levers_of, versions
 from videosvc.pricing.coefficients import Coefficients
 from videosvc.pricing.features import FEATURES, Features, Kind, RunFeatures, run_features
 from videosvc.pricing.shape import ModelShape, read_shape
@@ -82,6 +82,7 @@ def calibrate(
         model=entry.name,
         levers=levers_of(plan),
         fingerprint=fingerprint_of(shape.model_hash, entry.loading, attention),
+        versions=versions(),
         measured_at=time.time(),
         seconds=seconds,
         cold_s=max(0.0, cold.total_s - fitted_s(cold.plan)),

@@ -34,6 +34,7 @@ class Calibration(Section):
     model: str
     levers: str
     fingerprint: str  # of all that would make it stale
+    versions: dict[str, str] = {}  # of this package and the libraries that compute, for people
     measured_at: float = Field(gt=0)  # Unix seconds
     seconds: dict[Kind, dict[str, Seconds]]  # by kind of piece and feature
     cold_s: Seconds  # how much longer the first clip of a process takes
@@ -78,13 +79,17 @@ def levers_of(plan: Plan) -> str:
     return f"{plan.weights}-{plan.frame_cache}-{plan.decode}" + ("-compiled" if plan.compile else "") + cached
 
 
+def versions() -> dict[str, str]:
+    return {"videosvc": __version__, **{library: version(library) for library in LIBRARIES}}
+
+
 def fingerprint_of(model_hash: str, loading: str = "", attention: AttentionName = "native") -> str:
     """Changes with the model's weights, this package, the libraries that compute, and the number of CPUs.
 
     `loading`: what models.toml says of how it is loaded, if anything (`ModelEntry.loading`); `attention`: the kernel
     that it attends by then, whose package counts as well (`attention_choice.chosen`).
     """
-    parts = [model_hash, __version__, *(version(library) for library in LIBRARIES), str(os.cpu_count())]
+    parts = [model_hash, *versions().values(), str(os.cpu_count())]
     parts += [loading] if loading else []
     if attention != "native":
         parts += [attention, _version_or_none(ATTENTION_PACKAGES.get(attention, "torch"))]

@@ -16,7 +16,7 @@ from videosvc.config.quality import QualityTable, load_quality
 from videosvc.config.request import Request, Resolved, resolve_plan
 from videosvc.config.settings import Settings
 from videosvc.engine.plan import Plan
-from videosvc.errors import CapTooLow, ConfigError, ModelError, PresetError, UserError
+from videosvc.errors import CapTooLow, ConfigError, ModelAway, ModelError, PresetError, Unreachable, UserError
 from videosvc.pricing.calibration import levers_of
 from videosvc.pricing.cap import Cap, OnCap
 from videosvc.pricing.cost_model import CostModel, Fit
@@ -56,15 +56,20 @@ def beyond_workers(preset: str, model: str, reason: str) -> UserError:
 class Planner:
     """Quotes for one kind of device. Thread-safe; needs no torch; a quote takes a few milliseconds."""
 
-    def __init__(self, folder: Path, settings: Settings, device_name: str, cold: bool = False) -> None:
+    def __init__(
+        self, folder: Path, settings: Settings, device_name: str, cold: bool = False, fetches: bool = True
+    ) -> None:
         """`folder`: configuration; `device_name`: as a receipt has it, such as "cpu" or "NVIDIA H200".
 
-        `cold`: the clip is the first of its process, as on the command line, and pays for warming up.
+        `cold`: the clip is the first of its process, as on the command line, and pays for warming up. `fetches`:
+        a model that is not on this machine is fetched, which may take long; else it is refused.
         """
         self.cost_model = CostModel(settings.data_dir, device_name)
         self._folder = folder
         self._settings = settings
         self._cold = cold
+        self._fetches = fetches
+        self._here: set[ModelEntry] = set()
         self._told: set[tuple[str, str]] = set()  # models whose table does not count, and their weights
 
     def quote(
@@ -119,6 +124,7 @@ class Planner:
         why_not: WhyNot,
     ) -> Quote:
         asked, entry, preset = resolved.plan, resolved.entry, resolved.preset
+        self._require_here(entry)
         if (reason := why_not(asked)) is not None:
             raise beyond_workers(preset.name, entry.name, reason)
         rate = self.rate(preset, tier)
@@ -164,6 +170,14 @@ class Planner:
             traded=_trades(asked, chosen.plan, preset.cap.trade, pricer),
             alternatives=_alternatives(in_time, chosen),
         )
+
+    def _require_here(self, entry: ModelEntry) -> None:
+        """Raises ModelAway."""
+        if self._fetches or entry.revision is None or entry in self._here:
+            return
+        if entry.folder_here() is None:
+            raise ModelAway(f"model: {entry.name!r} is still being fetched; try again", param="model")
+        self._here.add(entry)
 
     def _fits(self, resolved: Resolved, fit: Fit, why_not: WhyNot) -> dict[str, Fit]:
         """By set of levers: that asked for, of this `fit`, and those to trade for that can be run and were calibrated.
@@ -245,7 +259,7 @@ def _cheapest(allowed: Sequence[Option], asked: Plan, limits: Limits, min_qualit
     if not good:
         best = max(option.quality for option in allowed)
         reached = f"model {asked.model!r} reaches {at_most(best)} at what is asked for"
-        raise UserError(f"min_quality: {min_quality:g} is too high; {reached}", param="min_quality")
+        raise Unreachable(f"min_quality: {min_quality:g} is too high; {reached}", "min_quality", best)
     for option in sorted(good, key=lambda option: (option.price_usd, -option.quality)):
         if limits.allow(option):
             return option
@@ -265,17 +279,27 @@ def _in_time(options: Sequence[Option], goal: Goal, waiting_s: float) -> Sequenc
     return [option for option in options if waiting_s + option.bound_s <= goal.deadline_s]
 
 
-def _too_soon(allowed: Sequence[Option], goal: Goal, waiting_s: float) -> UserError:
+def _too_soon(allowed: Sequence[Option], goal: Goal, waiting_s: float) -> Unreachable:
     """For when none of `allowed` is done by the deadline."""
-    quickest_s = at_least(waiting_s + min(option.bound_s for option in allowed))
-    message = f"deadline_seconds: {goal.deadline_s:g} is too soon; the quickest allowed plan may take {quickest_s} s"
-    return UserError(message, param="deadline_seconds")
+    quickest_s = waiting_s + min(option.bound_s for option in allowed)
+    too_soon = f"deadline_seconds: {goal.deadline_s:g} is too soon"
+    message = f"{too_soon}; the quickest allowed plan may take {at_least(quickest_s)} s"
+    return Unreachable(message, "deadline_seconds", quickest_s)
 
 
 def _most_telling(refusals: Sequence[UserError]) -> UserError:
-    """Of what each model was refused for: the cap that comes nearest, else what the first one says."""
+    """Of what each model was refused for: the cap that comes nearest, or else the goal; else what the first one says.
+
+    A quality that is nearly reached is told before a deadline.
+    """
     too_low = [refusal for refusal in refusals if isinstance(refusal, CapTooLow)]
-    return min(too_low, key=lambda refusal: refusal.cheapest_usd) if too_low else refusals[0]
+    if too_low:
+        return min(too_low, key=lambda refusal: refusal.cheapest_usd)
+    goals = [refusal for refusal in refusals if isinstance(refusal, Unreachable)]
+    qualities = [refusal for refusal in goals if refusal.param == "min_quality"]
+    if qualities:
+        return max(qualities, key=lambda refusal: refusal.nearest)
+    return min(goals, key=lambda refusal: refusal.nearest) if goals else refusals[0]
 
 
 def _trades(asked: Plan, chosen: Plan, order: tuple[Tradable, ...], pricer: Pricer) -> tuple[Trade, ...]:
