@@ -34,7 +34,7 @@ class Calibration(Section):
     model: str
     levers: str
     fingerprint: str  # of all that would make it stale
-    versions: dict[str, str] = {}  # of this package and the libraries that compute, for people
+    versions: dict[str, str] = Field(default_factory=dict)  # of this package and the libraries that compute, for people
     measured_at: float = Field(gt=0)  # Unix seconds
     seconds: dict[Kind, dict[str, Seconds]]  # by kind of piece and feature
     cold_s: Seconds  # how much longer the first clip of a process takes
