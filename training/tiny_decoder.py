@@ -25,7 +25,7 @@ from training.precision import mixed_precision
 from training.toyworld.evaluate import FRAMES, SEED, held_out_scenes
 from training.toyworld.latents import load_or_encode
 from training.toyworld.probe import read
-from training.toyworld.progress import Stage, learning_rate
+from training.toyworld.progress import Stage, beneath, learning_rate
 from videosvc.config.models import load_model, load_models
 from videosvc.config.settings import config_dir
 from videosvc.families.anyflow_far import AnyFlowFAR
@@ -157,6 +157,7 @@ def run(name: str, folder: Path, latents: Path | None, work: Path, minutes: floa
     device = "cuda" if torch.cuda.is_available() else "cpu"
     vae = vae_class.from_pretrained(folder / "vae", torch_dtype=torch.float32).to(device).eval().requires_grad_(False)
     work.mkdir(parents=True, exist_ok=True)
+    work = beneath(work, vae)
     if latents is not None:
         pools = [load_file(latents)["latents"]]
     elif isinstance(vae, CausalConvAutoencoder):

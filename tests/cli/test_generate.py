@@ -206,6 +206,14 @@ def test_a_gpu_that_is_not_there_is_one_line(
     _expect_one_line(capfd, "error: ", "VIDEOSVC_DEVICE: there is no cuda:99; there are auto, cpu")
 
 
+@pytest.mark.skipif(sys.platform == "darwin", reason="its file names are UTF-8")
+def test_a_file_name_of_other_bytes_is_shown_as_it_can_be(clips: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    clip = clips / "caf\udce9.mp4"
+    assert run(["generate", PROMPT, "-o", str(clip), *QUICK]) == 0
+    assert clip.stat().st_size > 0
+    assert capfd.readouterr().out.startswith(f"{clips}/caf?.mp4: 64x64, 1 s")
+
+
 @pytest.mark.parametrize(
     ("error", "line", "code"),
     [

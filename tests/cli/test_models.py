@@ -121,6 +121,13 @@ def test_check_refuses_a_transformer_of_no_family(tiny_copy: Path, capsys: pytes
     assert "no family here loads a LTXVideoTransformer3DModel" in capsys.readouterr().err
 
 
+def test_check_refuses_an_autoencoder_that_nothing_loads(tiny_copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = tiny_copy / "vae" / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"_class_name": "AutoencoderKLMochi"}))
+    assert run(["models", "check", str(tiny_copy)]) == 2
+    assert "vae/config.json: _class_name 'AutoencoderKLMochi' is not one of" in capsys.readouterr().err
+
+
 def test_check_finds_a_damaged_number(tiny_copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tiny_copy / "transformer" / "config.json"
     config = json.loads(file.read_text())

@@ -9,6 +9,7 @@ import pytest
 import torch
 from diffusers import AutoencoderKLWan
 
+from videosvc.errors import GenerationError
 from videosvc.families.causal_autoencoder import CausalConvAutoencoder
 from videosvc.families.decoder import CausalConvStream, DecoderStream, TiledStream, WanStream, to_frames
 
@@ -50,6 +51,9 @@ def test_to_frames() -> None:
     frames = to_frames(video)
     assert frames.shape == (4, 2, 5, 3) and frames.dtype == torch.uint8
     assert frames[:, 0, 0, 0].tolist() == [0, 128, 255, 255]
+    for odd in (torch.nan, torch.inf):
+        with pytest.raises(GenerationError, match="decoding: the pictures are not finite"):
+            to_frames(torch.where(video == 0, odd, video))
 
 
 @torch.inference_mode()

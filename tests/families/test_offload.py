@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from accelerate.hooks import CpuOffload
 from torch import Tensor
 from transformers import UMT5EncoderModel
 
@@ -92,6 +93,21 @@ def test_only_what_decodes_moves_and_it_goes_back_after_an_error(components: Com
     assert places() == ("cpu", "cpu", "cpu")
     with pytest.raises(NotImplementedError, match="meta"), present():  # numbers do not come back from there
         assert places() == ("meta", "meta", "cpu")
+
+
+def test_a_half_that_does_not_come_whole_is_taken_back(components: Components, monkeypatch: pytest.MonkeyPatch) -> None:
+    vae = components.load(autoencoder_class("tiny", "AutoencoderKLWan"), "vae")
+    present = decoder_while(vae, torch.device("cpu"))
+
+    def crowded(hook: CpuOffload, module: torch.nn.Module) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    taken_back: list[torch.nn.Module] = []
+    monkeypatch.setattr(CpuOffload, "pre_forward", crowded)
+    monkeypatch.setattr(CpuOffload, "init_hook", lambda hook, module: taken_back.append(module))
+    with pytest.raises(torch.OutOfMemoryError), present():
+        raise AssertionError("it is not there")
+    assert len(taken_back) == 1
 
 
 @torch.inference_mode()

@@ -23,6 +23,11 @@ def test_names_words_it_does_not_know(family: AnyFlowFAR) -> None:
     assert text.negative is None
 
 
+@pytest.mark.parametrize("text", ["🎈🎈", "!!!", "&nbsp;"])
+def test_names_the_whole_of_what_it_reads_nothing_in(text: str, family: AnyFlowFAR) -> None:
+    assert family.encode_text(text, None).unknown_words == (text,)
+
+
 def test_padding_is_zero(family: AnyFlowFAR) -> None:
     text = family.encode_text("a red circle", "")
     assert text.negative is not None

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +48,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(distil, "BATCH_TOKENS", 144)
     monkeypatch.setattr(polish, "BATCH_TOKENS", 144)
     monkeypatch.setattr(polish, "CRITIC_ALONE", 0.0)
+    monkeypatch.setattr(decoder, "PATCHES_ALONE", 0.0)
     monkeypatch.setattr(torch, "compile", _uncompiled)
 
 
@@ -56,8 +59,8 @@ def checkpoint(work: Path, stage: str) -> dict[str, Any]:
 
 
 def test_the_recipe_makes_a_model_that_generates(small: None, tmp_path: Path) -> None:
-    work, output = tmp_path / "work", tmp_path / "model"
-    recipe.run(0.1, work, output)
+    work = tmp_path / "work"
+    output = recipe.run(0.1, work)
     entry = ModelEntry(name="fresh", path=str(output), family="anyflow_far", sizes=("64x64",), window_chunks=1)
     family = load_family(entry, torch.device("cpu"), torch.float32)
     assert isinstance(family, AnyFlowFAR)
@@ -88,6 +91,22 @@ def test_the_recipe_makes_a_model_that_generates(small: None, tmp_path: Path) ->
 
     # A second run finds every stage finished, and gives the same model.
     before = {file.name: file.read_bytes() for file in (output / "transformer").iterdir()}
-    recipe.run(0.1, work, output)
+    assert recipe.run(0.1, work) == output
     assert {file.name: file.read_bytes() for file in (output / "transformer").iterdir()} == before
-    assert not output.with_name("model.new").exists()
+
+    # It takes the place of what was there, with all that belonged to it.
+    place = tmp_path / "bundled"
+    (place / "tiny_decoder").mkdir(parents=True)
+    recipe.put_in_place(output, place)
+    assert {path.relative_to(place) for path in place.rglob("*")} == {
+        path.relative_to(output) for path in output.rglob("*")
+    }
+    assert list(tmp_path.glob("bundled.*")) == []
+
+
+@pytest.mark.parametrize("words", [["--budget", "0"], ["--budget", "nan"], ["--clips", "1"]])
+def test_what_would_train_nothing_is_refused(words: list[str]) -> None:
+    command = [sys.executable, "-m", "training.toyworld.recipe", *words]
+    refused = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2])
+    assert refused.returncode == 2
+    assert refused.stderr.splitlines()[-1].partition("error: ")[2].startswith(f"{words[0]}: ")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,22 @@ def test_the_least_recently_used_makes_room(entries: dict[str, ModelEntry]) -> N
     assert models.get(entries["a"]) is a
     assert models.get(entries["b"]) is not b
     assert models.names == ("a", "b")
+
+
+def test_what_made_room_is_gone_before_the_next_is_loaded(
+    entries: dict[str, ModelEntry], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models = WarmModels("cpu", 1)
+    before = weakref.ref(models.get(entries["a"]).family)
+    whole = AnyFlowFAR.__init__
+
+    def looks(self: AnyFlowFAR, *arguments: Any, **options: Any) -> None:
+        assert before() is None
+        whole(self, *arguments, **options)
+
+    monkeypatch.setattr(AnyFlowFAR, "__init__", looks)
+    models.get(entries["b"])
+    assert models.names == ("b",)
 
 
 def test_another_entry_is_loaded_anew(entries: dict[str, ModelEntry]) -> None:

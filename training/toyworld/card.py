@@ -1,4 +1,4 @@
-"""Writes the bundled model's card from what was measured."""
+"""The bundled model's card from what was measured."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ and of four versions from the last stage, before a critic, that was kept which d
 
 | part | what |
 | --- | --- |
-| transformer | `AnyFlowFARTransformer3DModel`, 9.3 M parameters, 8 layers, width 256; causal, one second a chunk |
-| autoencoder | `CausalConvAutoencoder`, 3.0 M parameters, 2-D; a latent is 12 numbers for 8x8 pixels of 4 frames |
+| transformer | `AnyFlowFARTransformer3DModel`, {transformer} M parameters, 8 layers; causal, one second a chunk |
+| autoencoder | `CausalConvAutoencoder`, {vae} M parameters, 2-D; a latent is 12 numbers for 8x8 pixels of 4 frames |
 | text encoder | `UMT5EncoderModel`, 2 layers, width 128, a word-level vocabulary |
 | samplers | `flow_map` at 1, 2, 4, 8 steps; guidance is folded into the weights (scale {guidance}) |
 
@@ -26,7 +26,8 @@ panning camera. Frames are 64x64 to 128x128 at 8 a second, for 1 to 8 seconds.
 
 ## How often it shows what the caption says
 
-Held-out captions and seeds: the combination of kind, colour, motion and background was never trained on. A probe reads
+Held-out captions and seeds: the combination of kind, colour, motion and background was never trained on, but by the
+autoencoder. A probe reads
 the attributes back from the frames by comparing them with what the renderer would have drawn
 (`training/toyworld/probe.py`); its own error on rendered clips is in the table. Two-second clips, the first chunk from
 noise and the second following it. `python -m training.toyworld.evaluate` measures the table anew.
@@ -41,7 +42,8 @@ soft. Clips longer than two seconds, two things in one clip, and the panning cam
 """
 
 
-def write_card(folder: Path, rows: list[dict[str, Any]]) -> None:
+def card(model: Path, rows: list[dict[str, Any]]) -> str:
+    """Of the model in that folder."""
     from training.toyworld import vocabulary as words
     from training.toyworld.distil import GUIDANCE
 
@@ -50,8 +52,10 @@ def write_card(folder: Path, rows: list[dict[str, Any]]) -> None:
         shares = [f"{100 * row[name]:.1f} %" for name in ("background", "colour", "shape", "motion", "all_four")]
         size = f"{row['size']}x{row['size']}" if row["size"] else ""
         lines.append(f"| {row['what']} | {size} | {row['clips'] or ''} | {' | '.join(shares)} |")
-    text = TEXT.format(
+    return TEXT.format(
         guidance=GUIDANCE,
+        vae=_millions(model, "vae"),
+        transformer=_millions(model, "transformer"),
         table="\n".join(lines),
         colours=len(words.COLOURS),
         colour_names=", ".join(words.COLOURS),
@@ -62,4 +66,8 @@ def write_card(folder: Path, rows: list[dict[str, Any]]) -> None:
         backgrounds=len(words.BACKGROUNDS),
         background_names=", ".join(words.BACKGROUNDS),
     )
-    (folder / "README.md").write_text(text)
+
+
+def _millions(model: Path, part: str) -> str:
+    """Of weights, two bytes each."""
+    return f"{sum(file.stat().st_size for file in (model / part).glob('*.safetensors')) / 2e6:.1f}"

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import copy
 import random
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -75,14 +74,11 @@ def drawing_error(decoded: Tensor, video: Tensor, covered: Tensor) -> Tensor:
     return (weight * (error.abs() + error.square())).mean() + EDGE_WEIGHT * (across + down)
 
 
-def _batches(rng: random.Random) -> Iterator[tuple[Clips, list[int]]]:
-    pools = {
+def _pools() -> dict[int, Clips]:
+    return {
         size: draw(sample_latent_orders(count, size, random.Random(f"decoder {size}")))
         for size, count in CLIPS_PER_SIZE.items()
     }
-    while True:
-        size = rng.choices(list(pools), weights=[SIZE_WEIGHTS[size] for size in pools])[0]
-        yield pools[size], rng.choices(range(len(pools[size].scenes)), k=BATCH_PIXELS // size**2)
 
 
 def train(folder: Path, budget_s: float, vae: CausalConvAutoencoder, student: Student) -> CausalConvAutoencoder:
@@ -102,9 +98,10 @@ def train(folder: Path, budget_s: float, vae: CausalConvAutoencoder, student: St
         "model": model, "ema": average, "patches": patches, "optimizer": optimizer, "tellers": tellers,
     }  # fmt: skip
     stage = Stage(folder, "decoder", budget_s, parts)
-    batches = _batches(rng)
+    pools = _pools() if stage.spent_s < budget_s else {}
     for step, done in stage:
-        clips, indices = next(batches)
+        size = rng.choices(list(pools), weights=[SIZE_WEIGHTS[size] for size in pools])[0]
+        clips, indices = pools[size], rng.choices(range(len(pools[size].scenes)), k=BATCH_PIXELS // size**2)
         video = to_video(clips.frames[indices].to(device))
         covered = clips.covered[indices].to(device)[:, None].float()
         with mixed_precision(device):

@@ -23,7 +23,7 @@ from torch import Tensor
 from training.toyworld import vocabulary as words
 from training.toyworld.autoencoder import to_video
 from training.toyworld.captions import caption, held_out
-from training.toyworld.card import write_card
+from training.toyworld.card import card
 from training.toyworld.probe import read
 from training.toyworld.world import Scene, render, sample_scene
 from videosvc.families.anyflow_far import AnyFlowFAR
@@ -154,7 +154,7 @@ def write_scores(folder: Path, clips: int) -> None:
     model_hash = AnyFlowFAR("toyworld", folder, 1, torch.device("cpu"), torch.float32).model_hash
     measured = {"seed": SEED, "model_hash": model_hash, "rows": table}
     (folder / "probe.json").write_text(json.dumps(measured, indent=2) + "\n")
-    write_card(folder, table)
+    (folder / "README.md").write_text(card(folder, table))
 
 
 if __name__ == "__main__":
@@ -162,4 +162,6 @@ if __name__ == "__main__":
     parser.add_argument("--model", type=Path, default=BUNDLED)
     parser.add_argument("--clips", type=int, default=200)
     arguments = parser.parse_args()
+    if arguments.clips < 2:
+        parser.error(f"--clips: {arguments.clips} must be at least 2")
     write_scores(arguments.model, arguments.clips)

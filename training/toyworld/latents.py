@@ -85,7 +85,9 @@ def load_or_encode(folder: Path, vae: CausalConvAutoencoder, size: int, count: i
         if not path.exists():
             orders = sample_latent_orders(min(1000, count - start), size, random.Random(f"{seed} {size} {part}"))
             latents = encode_orders(vae, orders)
-            torch.save(latents, path)
+            part_path = path.with_suffix(".part")
+            torch.save(latents, part_path)
+            part_path.replace(path)
         with torch.serialization.safe_globals([Latents, Scene, Thing]):
             parts.append(torch.load(path, weights_only=True))
     return Latents(

@@ -38,10 +38,14 @@ class Stage:
         self.step, self.spent_s = 0, 0.0
         self._figures: dict[str, tuple[float, int]] = {}
         if self.path.exists():
-            saved = torch.load(self.path, weights_only=True)
+            saved = torch.load(self.path, map_location="cpu", weights_only=True)
             self.step, self.spent_s = saved["step"], saved["spent_s"]
-            for key, part in state.items():
-                part.load_state_dict(saved[key])
+            try:
+                for key, part in state.items():
+                    part.load_state_dict(saved[key])
+            except (KeyError, RuntimeError, ValueError) as error:
+                message = f"{self.path}: is of another version of this stage; remove it to begin the stage anew"
+                raise SystemExit(message) from error
 
     def save(self) -> None:
         saved = {key: part.state_dict() for key, part in self.state.items()}
@@ -82,6 +86,4 @@ class Stage:
 
 def learning_rate(done: float, peak: float, step: int, warmup: int = 100) -> float:
     """Linear warm-up over `warmup` steps, then constant, then down to a fiftieth over the last 40 % of the budget."""
-    if step < warmup:
-        return peak * (step + 1) / warmup
-    return peak * max(0.02, min(1.0, (1.0 - done) / 0.4))
+    return peak * min((step + 1) / warmup, max(0.02, min(1.0, (1.0 - done) / 0.4)))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import math
 import random
 import shutil
 from pathlib import Path
@@ -43,20 +44,25 @@ def save(
     tokenizer: PreTrainedTokenizerFast,
     transformer: AnyFlowFARTransformer3DModel,
 ) -> None:
-    """A folder in diffusers' format, weights in bfloat16, written beside the old one and then put in its place."""
-    temporary = folder.with_name(folder.name + ".new")
-    shutil.rmtree(temporary, ignore_errors=True)
+    """A folder in diffusers' format, weights in bfloat16."""
+    shutil.rmtree(folder, ignore_errors=True)
     for part, name in ((vae, "vae"), (encoder, "text_encoder"), (transformer, "transformer")):
-        copy.deepcopy(part).to("cpu", torch.bfloat16).save_pretrained(temporary / name)  # training goes on in float32
-    tokenizer.save_pretrained(temporary / "tokenizer")
-    FlowMapEulerDiscreteScheduler(shift=SHIFT).save_pretrained(temporary / "scheduler")
-    (temporary / "model_index.json").write_text(MODEL_INDEX)
-    write_sums(temporary)
-    old = folder.with_name(folder.name + ".old")
-    shutil.rmtree(old, ignore_errors=True)
+        copy.deepcopy(part).to("cpu", torch.bfloat16).save_pretrained(folder / name)  # training goes on in float32
+    tokenizer.save_pretrained(folder / "tokenizer")
+    FlowMapEulerDiscreteScheduler(shift=SHIFT).save_pretrained(folder / "scheduler")
+    (folder / "model_index.json").write_text(MODEL_INDEX)
+    write_sums(folder)
+
+
+def put_in_place(made: Path, folder: Path) -> None:
+    """The model in `made` becomes the one in `folder`, whole or not at all."""
+    new, old = (folder.with_name(f"{folder.name}.{ending}") for ending in ("new", "old"))
+    for left in (new, old):
+        shutil.rmtree(left, ignore_errors=True)
+    shutil.copytree(made, new)
     if folder.exists():
         folder.rename(old)
-    temporary.rename(folder)
+    new.rename(folder)
     shutil.rmtree(old, ignore_errors=True)
 
 
@@ -72,7 +78,9 @@ MODEL_INDEX = """{
 """
 
 
-def run(budget_minutes: float, work: Path, output: Path) -> None:
+def run(budget_minutes: float, work: Path) -> Path:
+    """The folder of the model that comes out."""
+    made = work / "model"
     work.mkdir(parents=True, exist_ok=True)
     budget_s = {name: share * budget_minutes * 60 for name, share in SHARES.items()}
     vae = autoencoder.train(work, budget_s["autoencoder"])
@@ -92,15 +100,21 @@ def run(budget_minutes: float, work: Path, output: Path) -> None:
     student = polish.train(work, budget_s["polish"], harder, student, judge)
     work = beneath(work, student)
     makes = decoder.Student(flow.Velocity(student).requires_grad_(False), encoder, tokenizer)
-    save(output, decoder.train(work, budget_s["decoder"], vae, makes), encoder, tokenizer, student)
+    save(made, decoder.train(work, budget_s["decoder"], vae, makes), encoder, tokenizer, student)
+    return made
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Trains the bundled model from nothing.")
-    parser.add_argument("--budget", type=float, default=635, help="minutes of training in all (default: 635)")
+    parser.add_argument("--budget", type=float, default=635, help="minutes of training (default: 635)")
     parser.add_argument("--work", type=Path, default=Path("build/toyworld"), help="folder for checkpoints")
     parser.add_argument("--output", type=Path, default=BUNDLED, help="folder the model is written to")
     parser.add_argument("--clips", type=int, default=200, help="clips a row that the result is scored on")
     arguments = parser.parse_args()
-    run(arguments.budget, arguments.work, arguments.output)
-    write_scores(arguments.output, arguments.clips)
+    if not 0 < arguments.budget < math.inf:
+        parser.error(f"--budget: {arguments.budget:g} must be more than 0 minutes")
+    if arguments.clips < 2:
+        parser.error(f"--clips: {arguments.clips} must be at least 2")
+    model = run(arguments.budget, arguments.work)
+    write_scores(model, arguments.clips)
+    put_in_place(model, arguments.output)

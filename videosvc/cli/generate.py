@@ -169,7 +169,8 @@ def _description(event: Event) -> str:
 
 
 def _file_line(plan: dict[str, Any], output: Path) -> str:
-    return f"{output}: {plan['size']}, {plan['frames'] / plan['fps']:g} s, {plan['frames']} frames at {plan['fps']} fps"
+    name = str(output).encode(errors="replace").decode()  # of bytes that are not UTF-8
+    return f"{name}: {plan['size']}, {plan['frames'] / plan['fps']:g} s, {plan['frames']} frames at {plan['fps']} fps"
 
 
 def _summary(asked: Plan, plan: dict[str, Any], preset: str, receipt: dict[str, Any]) -> str:

@@ -83,7 +83,8 @@ class Levers(Section):
         Raises ModelError if a lever's files there are damaged.
         """
         lines = self.refusals(entry.family)
-        if self.decode == "tiny" and (line := tiny_decoder_refusal(entry.name, entry.folder())):
+        folder = entry.folder_here() if self.decode == "tiny" else None  # elsewhere its worker says
+        if folder is not None and (line := tiny_decoder_refusal(entry.name, folder)):
             lines.append(line)
         if not lines and (line := step_cache_refusal(self.step_cache, entry.mag_ratios, self.compile)):
             lines.append(line)

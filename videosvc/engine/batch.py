@@ -85,8 +85,8 @@ class Batch:
         answers: Sequence[Tensor | Exception] | None
         try:
             answers = self._family.denoise_together(jumps)
-            if len(seats) > 1 and self._family.device.type == "cuda":
-                torch.cuda.synchronize(self._family.device)  # before their shares are told
+            if len(self._seats) > 1 and self._family.device.type == "cuda":
+                torch.cuda.synchronize(self._family.device)  # whoever launched it, its clips pay for it
         except Exception as error:
             answers = [error] if len(seats) == 1 else None
         if answers is not None:

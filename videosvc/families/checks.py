@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import struct
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ WEIGHTS = {  # by kind of component: the names its weights may have
     "diffusers": ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.safetensors.index.json"),
     "transformers": ("model.safetensors", "model.safetensors.index.json"),
 }
+MAX_SHIFT = 1000.0
 TINY_DECODER = "tiny_decoder"  # of a folder beside vae/, made by training.tiny_decoder
 HASH_SAMPLES = 64
 HASH_SAMPLE_BYTES = 64 * 1024
@@ -58,7 +58,7 @@ def weight_files(model: str, folder: Path, component: str, kind: str) -> list[Pa
 def schedule_shift(model: str, folder: Path) -> float:
     """The noise schedule's shift: UniPC's configuration calls it `flow_shift`, the flow schedulers' `shift`.
 
-    Raises ModelError if it is no number above 0.
+    Raises ModelError if it is no number above 0, or such that all steps but the last would be pure noise.
     """
     file = "scheduler/scheduler_config.json"
     config = read_json(model, folder, file)
@@ -66,8 +66,9 @@ def schedule_shift(model: str, folder: Path) -> float:
     shift = config.get(name)
     if shift is None:
         return 1.0
-    if not isinstance(shift, int | float) or not (math.isfinite(shift) and shift > 0):
-        raise ModelError(f"model {model!r}: {file}: {name} = {shift!r} must be a number above 0", param="model")
+    if not isinstance(shift, int | float) or not 0 < shift <= MAX_SHIFT:
+        allowed = f"must be a number above 0, at most {MAX_SHIFT:g}"
+        raise ModelError(f"model {model!r}: {file}: {name} = {shift!r} {allowed}", param="model")
     return float(shift)
 
 

@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field, ValidationError
 from videosvc.config.toml_file import first_problem
 from videosvc.errors import ModelError
 from videosvc.families.checks import read_json
+from videosvc.families.latent_spec import TILES
 
 Count = Annotated[int, Field(strict=True, gt=0)]
 Patch = tuple[Count, Count, Count]  # latents in time, down, across
@@ -41,3 +42,11 @@ def check_configs(model: str, folder: Path) -> None:
         except ValidationError as error:
             _, problem = first_problem(error, expected)
             raise ModelError(f"model {model!r}: {file}: {problem}", param="model") from error
+    check_autoencoder(model, read_json(model, folder, "vae/config.json").get("_class_name"))
+
+
+def check_autoencoder(model: str, class_name: object) -> None:
+    """Raises ModelError naming those that there are."""
+    if class_name not in TILES:
+        problem = f"vae/config.json: _class_name {class_name!r} is not one of {', '.join(TILES)}"
+        raise ModelError(f"model {model!r}: {problem}", param="model")

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from videosvc.errors import ModelError
+from videosvc.errors import GenerationError
+from videosvc.families.config_checks import check_autoencoder
 from videosvc_kernels import blend, spans
 
 if TYPE_CHECKING:
@@ -151,19 +152,19 @@ def open_stream(vae: Any) -> DecoderStream:
 
 def autoencoder_class(model: str, name: object) -> Any:
     """By the `_class_name` of `vae/config.json`. Raises ModelError naming those that there are."""
-    from videosvc.families.causal_autoencoder import CausalConvAutoencoder
-
+    check_autoencoder(model, name)
     if name == "CausalConvAutoencoder":
-        return CausalConvAutoencoder
-    if name == "AutoencoderKLWan":
-        from diffusers import AutoencoderKLWan
+        from videosvc.families.causal_autoencoder import CausalConvAutoencoder
 
-        return AutoencoderKLWan
-    known = "AutoencoderKLWan, CausalConvAutoencoder"
-    raise ModelError(f"model {model!r}: vae/config.json: _class_name {name!r} is not one of {known}", param="model")
+        return CausalConvAutoencoder
+    from diffusers import AutoencoderKLWan
+
+    return AutoencoderKLWan
 
 
 def to_frames(video: Tensor) -> Tensor:
-    """`(1, 3, T, H, W)` in [-1, 1] to `(T, H, W, 3)` uint8 on the CPU."""
+    """`(1, 3, T, H, W)` in [-1, 1] to `(T, H, W, 3)` uint8 on the CPU. Raises GenerationError if it is not finite."""
+    if not video.isfinite().all():
+        raise GenerationError("decoding: the pictures are not finite")
     pixels = ((video[0].float() + 1.0) * 127.5).round().clamp(0, 255).to(torch.uint8)
     return pixels.permute(1, 2, 3, 0).contiguous().cpu()

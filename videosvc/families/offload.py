@@ -67,8 +67,8 @@ def _half_while(parts: Sequence[nn.Module], device: torch.device) -> Present:
 
     @contextlib.contextmanager
     def present() -> Iterator[None]:
-        hook.pre_forward(half)
         try:
+            hook.pre_forward(half)  # which may come to its end half-way, for want of memory
             yield
         finally:
             hook.init_hook(half)

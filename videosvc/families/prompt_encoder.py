@@ -46,10 +46,10 @@ class PromptEncoder:
 
     def encode(self, prompt: str, negative_prompt: str | None) -> TextEmbeds:
         """Raises UserError naming the text that is longer than `max_tokens`."""
-        prompt = clean(prompt)
+        given, prompt = prompt, clean(prompt)
         embeds = self._recall("prompt", prompt)
         negative = None if negative_prompt is None else self._recall("negative_prompt", clean(negative_prompt))
-        return TextEmbeds(embeds, negative, self.unknown_words(prompt))
+        return TextEmbeds(embeds, negative, self.unknown_words(prompt) or self._unread(given, prompt))
 
     def unknown_words(self, text: str) -> tuple[str, ...]:
         """The pieces of `text` that the tokenizer can only call unknown, each once, in order."""
@@ -57,6 +57,11 @@ class PromptEncoder:
         encoded = self._tokenizer(text, return_offsets_mapping=True)
         pieces = zip(encoded["input_ids"], encoded["offset_mapping"], strict=True)
         return tuple(dict.fromkeys(text[start:end] for token, (start, end) in pieces if token == unknown))
+
+    def _unread(self, given: str, text: str) -> tuple[str, ...]:
+        """The whole of what was `given`, if the tokenizer reads nothing at all in what was left of it."""
+        tokens = set(self._tokenizer(text)["input_ids"])
+        return (given,) if given and tokens <= set(self._tokenizer.all_special_ids) else ()
 
     def _recall(self, param: str, text: str) -> Tensor:
         with _one_by_one:

@@ -50,9 +50,12 @@ class WarmModels:
         key = (entry.name, levers)
         with self._loading:
             if not self.has(entry, levers):
-                self._engines.pop(key, None)  # its memory is free before the new one is loaded
+                before = len(self._engines)
+                self._engines.pop(key, None)
                 while len(self._engines) >= self._max_models:
                     self._engines.popitem(last=False)
+                if len(self._engines) < before:
+                    free_memory()  # now: models lie in cycles, and the new one needs the room
                 engine = self._load(entry, levers)
                 warm_up(engine)
                 self._engines[key] = (entry, engine)
