@@ -49,6 +49,12 @@ def test_a_wrong_key_is_named_with_its_file(tmp_path: Path) -> None:
         load_settings(tmp_path)
 
 
+def test_who_waits_pays_no_more(tmp_path: Path) -> None:
+    (tmp_path / "service.toml").write_text("tier_prices = { interactive = 1.0, batch = 1.5 }\n")
+    with pytest.raises(ConfigError, match=r"tier_prices.batch = 1.5: must be at most that of interactive, 1"):
+        load_settings(tmp_path)
+
+
 def test_what_a_service_keeps_is_in_its_data_folder_unless_put_elsewhere(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -91,6 +91,14 @@ class TierPrices(Section):
 
     interactive: float = Field(1.0, ge=0, le=100)
     batch: float = Field(0.6, ge=0, le=100)
+
+    @field_validator("batch")
+    @classmethod
+    def _waiting_costs_no_more(cls, batch: float, info: ValidationInfo) -> float:
+        interactive = info.data.get("interactive")
+        if interactive is not None and batch > interactive:
+            raise ValueError(f"must be at most that of interactive, {interactive:g}")
+        return batch
 
 
 class Settings(BaseSettings):
