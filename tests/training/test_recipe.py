@@ -48,7 +48,6 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(distil, "BATCH_TOKENS", 144)
     monkeypatch.setattr(polish, "BATCH_TOKENS", 144)
     monkeypatch.setattr(polish, "CRITIC_ALONE", 0.0)
-    monkeypatch.setattr(decoder, "PATCHES_ALONE", 0.0)
     monkeypatch.setattr(torch, "compile", _uncompiled)
 
 

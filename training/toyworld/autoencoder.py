@@ -20,7 +20,6 @@ BATCH = 12
 CLIPS_PER_SIZE = {64: 1400, 96: 500, 128: 500}
 THING_WEIGHT = 4.0  # small things lose their colour when every pixel counts the same
 LATENT_CHANNELS = 12
-DECODER_BLOCKS = 5  # at each resolution, of which the encoder has 2: outlines are the decoder's to find again
 LATENT_NOISE = 0.4  # at most, of a channel's own spread: shapes must show in latents as coarse as a sampler leaves them
 LATENT_PRIOR = 1e-4  # keeps the latents near unit scale
 
@@ -52,7 +51,7 @@ def train(folder: Path, budget_s: float, seed: int = 0) -> CausalConvAutoencoder
     rng = random.Random(seed)
     torch.manual_seed(seed)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    model: CausalConvAutoencoder = CausalConvAutoencoder(z_dim=LATENT_CHANNELS, decoder_blocks=DECODER_BLOCKS)
+    model: CausalConvAutoencoder = CausalConvAutoencoder(z_dim=LATENT_CHANNELS)
     model.to(device=device, memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=1e-4, betas=(0.9, 0.95))
     stage = Stage(folder, "autoencoder", budget_s, {"model": model, "optimizer": optimizer})

@@ -64,7 +64,7 @@ class CausalConvAutoencoder(ModelMixin, ConfigMixin):
 
     The attributes that diffusers' pipelines read from `AutoencoderKLWan` (`config.z_dim`, `config.latents_mean`,
     `config.latents_std`, `config.scale_factor_*`, `decode`) mean the same here, so a stock pipeline can use it.
-    With no `encoder_channels` it is a decoder alone. `blocks` at each resolution; the decoder may have its own number.
+    With no `encoder_channels` it is a decoder alone.
     """
 
     @register_to_config
@@ -74,7 +74,6 @@ class CausalConvAutoencoder(ModelMixin, ConfigMixin):
         encoder_channels: Sequence[int] = (96, 128),
         decoder_channels: Sequence[int] = (128, 96),
         blocks: int = 2,
-        decoder_blocks: int | None = None,
         scale_factor_temporal: int = 4,
         scale_factor_spatial: int = 8,
         latents_mean: Sequence[float] = (0.0,),
@@ -94,13 +93,12 @@ class CausalConvAutoencoder(ModelMixin, ConfigMixin):
             self.encoder_out = nn.Conv2d(coarse, z_dim, 1)
 
         coarse, fine = decoder_channels
-        depth = blocks if decoder_blocks is None else decoder_blocks
         self.decoder_in = nn.Conv2d(z_dim, coarse, 3, padding=1)
         self.memory_coarse = MemoryBlock(coarse)
-        self.decoder_coarse = nn.Sequential(*[ResidualBlock(coarse) for _ in range(depth)])
+        self.decoder_coarse = nn.Sequential(*[ResidualBlock(coarse) for _ in range(blocks)])
         self.decoder_up = nn.Conv2d(coarse, fine * 4, 1)
         self.memory_fine = MemoryBlock(fine)
-        self.decoder_fine = nn.Sequential(*[ResidualBlock(fine) for _ in range(depth)])
+        self.decoder_fine = nn.Sequential(*[ResidualBlock(fine) for _ in range(blocks)])
         self.decoder_out = nn.Conv2d(fine, pixels, 3, padding=1)
 
     def encode(self, video: Tensor) -> Tensor:
