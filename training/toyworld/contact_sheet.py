@@ -20,16 +20,16 @@ from videosvc.pricing.clip_frames import read_frames
 
 PROMPTS = (
     "a red balloon floats up over green hills",
-    "a small white boat sails to the right on the waves",
-    "a blue car drives through a city at night",
-    "a big orange fish swims to the left in the sea",
-    "a yellow rocket flies up under the stars",
+    "an orange boat sails to the left on the sea",
+    "a big red car drives to the left on the sand",
+    "an orange fish swims to the right in the sea",
+    "a big orange rocket flies up in the sky",
     "a pink heart grows at sunset",
-    "a large purple star spins in the snow",
-    "a green ball bounces on a meadow",
-    "a cyan bird flies to the right among clouds",
+    "a large purple star falls in the snow",
+    "a large blue square spins on a meadow",
+    "a big green ball falls under the stars",
     "a large red ring shrinks in the desert",
-    "a white square moves down at dusk",
+    "a large yellow triangle shrinks in the city at night",
     "a yellow circle goes round and round in the sky",
 )
 SHOWN = (0, 3, 6, 9, 12, 15)  # frames of sixteen

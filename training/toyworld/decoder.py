@@ -1,8 +1,9 @@
 """Finishes the autoencoder's decoder on latents as the student leaves them; the encoder, so the latents, stay as is.
 
 True latents are noised a little and denoised by the student in one jump, the last of a schedule: what comes out shows
-the same clip with the student's own mistakes, and the decoder learns to draw the true frames from it. (Three blocks more
-at each resolution and a discriminator of patches, for 30 minutes, made outlines a shade darker and no shape more right.)
+the same clip with the student's own mistakes, and the decoder learns to draw the true frames from it. (Three blocks
+more at each resolution and a discriminator of patches, for 30 minutes, made outlines a shade darker and no shape more
+right.)
 """
 
 from __future__ import annotations
