@@ -176,7 +176,7 @@ def base_plan(name: str, size: int, steps: int) -> Plan:
     request = Request("a clip", None, name, None, SECONDS, f"{size}x{size}", seed=SEED)
     plan = resolve_plan(request, configs, load_settings(configs)).plan
     plan = replace(plan, weights="native", frame_cache="native", decode="full", compile=False)
-    return replace(plan, steps=steps, sampler="flow_map", draft_threshold=None)
+    return replace(plan, steps=steps, sampler="flow_map", draft_threshold=None, later_steps=None)
 
 
 def main(words: Sequence[str] | None = None) -> None:

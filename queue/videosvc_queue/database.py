@@ -76,9 +76,7 @@ class Database:
             yield sql
 
     @contextmanager
-    def _write(
-        self, *, lock: str | None = None, durable: bool = True, patient: bool = False
-    ) -> Iterator[Connection]:
+    def _write(self, *, lock: str | None = None, durable: bool = True, patient: bool = False) -> Iterator[Connection]:
         """One transaction, committed at its end.
 
         `lock`: transactions of this name run one after the other (on SQLite all do).
@@ -114,7 +112,7 @@ def _engine(url: URL) -> Engine:
     dumps = partial(json.dumps, allow_nan=False, separators=(",", ":"))
     if kind == "postgresql":
         return postgres.open_postgres(url, json_serializer=dumps)
-    engine = create_engine(url, json_serializer=dumps, **POOL)
+    engine = create_engine(url, json_serializer=dumps, hide_parameters=True, **POOL)
     event.listen(engine, "connect", _set_up_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine

@@ -86,6 +86,10 @@ def settle(sql: Connection, job: Job, charge_usd: Decimal, compute_s: float, now
     _enter(sql, job.tenant, job.id, "release", job.hold_usd, 0.0, now)
 
 
+# Inline: nobody asks for the row's number, and what returns rows cannot go together with others.
+_ADD = insert(ledger).inline()
+
+
 def day(now: float) -> str:
     return datetime.fromtimestamp(now, UTC).date().isoformat()
 
@@ -94,5 +98,4 @@ def _enter(
     sql: Connection, tenant: str, job_id: str, kind: str, amount_usd: Decimal, compute_s: float, now: float
 ) -> None:
     row = {"tenant": tenant, "job_id": job_id, "kind": kind, "amount_usd": amount_usd, "compute_s": compute_s}
-    # Inline: nobody asks for the row's number, and what returns rows cannot go together with others.
-    sql.execute(insert(ledger).inline(), row | {"created_at": now, "day": day(now)})
+    sql.execute(_ADD, row | {"created_at": now, "day": day(now)})

@@ -74,7 +74,10 @@ class Outbox(Database):
             return [Backlog(**row._mapping) for row in sql.execute(waiting)]
 
 
+_ADD = insert(outbox).inline()  # nobody asks for its number
+
+
 def ring(sql: Connection, job: Job, now: float) -> None:
     """Writes the doorbell of a job that is queued now."""
     row = {"job_id": job.id, "route": job.route, "tier": job.tier, "due_at": now}
-    sql.execute(insert(outbox).inline(), row)  # nobody asks for its number
+    sql.execute(_ADD, row)

@@ -33,7 +33,9 @@ def open_postgres(url: URL, **options: Any) -> Engine:
     given = url.normalized_query
     connect = {name: value for name, value in CONNECT.items() if name not in given}
     connect["options"] = " ".join((OPTIONS, *given.get("options", ())))
-    engine = create_engine(url, connect_args=connect, isolation_level="AUTOCOMMIT", **POOL, **options)
+    engine = create_engine(
+        url, connect_args=connect, isolation_level="AUTOCOMMIT", hide_parameters=True, **POOL, **options
+    )
     event.listen(engine, "connect", _set_up)
     event.listen(engine, "checkout", _look)
     return engine

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import insert, select
+from sqlalchemy import delete, insert, select
 
 from videosvc_queue.database import Database
 from videosvc_queue.tables import quotes
@@ -24,6 +24,11 @@ class Quotes(Database):
         row = {"id": quote_id, "tenant": tenant, "body": dict(body), "expires_at": expires_at}
         with self._write_one() as sql:
             sql.execute(insert(quotes), row)
+
+    def forget_quote(self, quote_id: str, tenant: str) -> None:
+        """If the tenant has it."""
+        with self._write_one() as sql:
+            sql.execute(delete(quotes).where(quotes.c.id == quote_id, quotes.c.tenant == tenant))
 
     def get_quote(self, quote_id: str, tenant: str) -> StoredQuote | None:
         """Also one that has expired, for a day more. None: the tenant has no such quote."""

@@ -33,7 +33,7 @@ class Store(
     Balances,  # credit, balance
     Tenants,  # upsert_tenant, tenant
     Keys,  # create_key, find_key, list_keys, revoke_key, has_keys
-    Quotes,  # save_quote, get_quote
+    Quotes,  # save_quote, forget_quote, get_quote
     Workers,  # register_worker, forget_worker, live_workers, has_idle_worker
 ):
     """Jobs, money, tenants and workers in one database (`Database` has opening, closing and `migrate`).

@@ -76,19 +76,20 @@ def test_polls_during_a_read_share_the_next_one(gated: Gated, store: Store) -> N
         assert seen == (job, store.ahead(job))
 
 
-def test_a_read_that_fails_fails_those_who_wait_for_it_alone(gated: Gated) -> None:
+def test_a_read_that_fails_fails_all_who_wait_by_then_and_nobody_later(gated: Gated) -> None:
     async def answers() -> tuple[list[Seen | BaseException | None], Seen | None]:
         reads = SharedReads(cast(Store, gated))
         gated.away = True
-        polls = await begun(reads, ids(0, 1))
+        polls = await begun(reads, ids(0))
+        polls += await begun(reads, ids(1, 2))  # for the next read, which is not tried
         gated.gate.set()
         failed = await asyncio.gather(*polls, return_exceptions=True)
         gated.away = False
         return failed, await reads.look("job_0")
 
     failed, later = asyncio.run(answers())
-    assert [type(error) for error in failed] == 2 * [OperationalError]
-    assert later is not None
+    assert [type(error) for error in failed] == 3 * [OperationalError]
+    assert later is not None and gated.reads == [set(ids(0)), set(ids(0))]
 
 
 def test_whoever_leaves_takes_no_answer_from_others(gated: Gated) -> None:

@@ -6,7 +6,8 @@ import pytest
 from sqlalchemy.exc import OperationalError
 
 from api_service import BALLOON, Api
-from videosvc_queue.job import Ahead, Job, NewJob
+from videosvc.api import videos
+from videosvc_queue.job import NewJob
 from videosvc_queue.store import Store
 from videosvc_queue.tenants import TenantLimits
 
@@ -14,12 +15,12 @@ DOWN = OperationalError("SELECT 1", {}, Exception("the connection is lost"))
 
 
 def test_a_create_that_failed_after_its_commit_is_found_again(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(self: Store, job: Job) -> Ahead:
+    def broken(*_: object) -> None:
         raise DOWN
 
     with api.client() as client:
         with monkeypatch.context() as patch:
-            patch.setattr(Store, "ahead", broken)
+            patch.setattr(videos, "video_object", broken)
             failed = client.post("/v1/videos", json=BALLOON)
         assert (failed.status_code, failed.json()["error"]["code"]) == (503, "unavailable")
         assert "Retry-After" in failed.headers and "connection" not in failed.text, "no innards"

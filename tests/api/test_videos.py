@@ -149,6 +149,15 @@ def test_delete(api: Api, tmp_path: Path) -> None:
     assert api.services.store.claim(["toyworld"], "worker-1") is None, "the waiting one was cancelled"
 
 
+def test_delete_takes_the_quote_too(api: Api) -> None:
+    with api.client() as client:
+        quote_id = client.post("/v1/quotes", json=BALLOON).json()["id"]
+        video = client.post("/v1/videos", json={**BALLOON, "quote_id": quote_id}).json()
+        assert api.services.store.get_quote(quote_id, "default") is not None
+        client.delete(f"/v1/videos/{video['id']}")
+    assert api.services.store.get_quote(quote_id, "default") is None, "it had the prompt as well"
+
+
 def test_an_expired_video_is_told_of_without_its_words(api: Api, tmp_path: Path) -> None:
     api.create(metadata={"order": "17"}, negative_prompt="rain")
     video_id = api.complete(tmp_path, expires_at=1000.0)

@@ -113,6 +113,8 @@ def test_what_was_given_is_named(
         (["a fish", "--idempotency-key", "ä"], "--idempotency-key: must be ASCII"),
         (["a fish", "--metadata", "order"], "--metadata: 'order' must be KEY=VALUE"),
         (["a fish", "--metadata", "=7"], "--metadata: '=7' must be KEY=VALUE"),
+        (["a fish", "--metadata", "a=7", "--metadata", "a=8"], "--metadata: 'a' is there twice"),
+        (["a fish", "--metadata", "a=\udcff"], "--metadata: must be UTF-8 text"),
     ],
 )
 def test_what_no_service_could_be_sent(words: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import get_args
 
@@ -130,6 +131,21 @@ def test_a_broken_preset_does_not_hurt_its_neighbour(tmp_path: Path) -> None:
 
 def test_the_schema_knows_every_sampler() -> None:
     assert set(get_args(SamplerName)) == {*SAMPLERS, "draft"}  # which needs more than a name
+
+
+def test_later_chunks_may_take_fewer_steps(tmp_path: Path) -> None:
+    fewer = GOOD.replace('sampler = "flow_map"', 'sampler = "flow_map"\nlater_steps = 2')
+    preset = load_preset_file(_write(tmp_path, fewer))
+    assert preset.quality.later_steps == 2 and load_preset_file(_write(tmp_path, GOOD)).quality.later_steps is None
+    whole = ModelEntry(name="film", path="film", family="wan", sizes=("64x64",))
+    assert preset.refusals_of(whole)[-1].startswith("later_steps: does nothing for family wan")
+    for old, new, says in (
+        ("later_steps = 2", "later_steps = 9", "quality.later_steps = 9: must be at most steps, 4"),
+        ("later_steps = 2", "later_steps = 0", "quality.later_steps = 0: must be greater than or equal to 1"),
+        ('"flow_map"', '"draft"\ndraft_threshold = 0.2', "later_steps = 2: is not allowed with sampler = 'draft'"),
+    ):
+        with pytest.raises(PresetError, match=re.escape(says)):
+            load_preset_file(_write(tmp_path, fewer.replace(old, new)))
 
 
 DRAFT = GOOD.replace('sampler = "flow_map"', 'sampler = "draft"\ndraft_threshold = 0.2')

@@ -72,11 +72,12 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Runner:
     def run(
         plan: Plan, clock: Clock, max_compute_s: float, resume_from: Checkpoint | None = None, bend: float = 0.0
     ) -> Run:
+        costs = replace(COSTS, later_steps=plan.later_steps)
         family = VirtualFamily(clock, RATES, SPEC)
         family.bend = bend
         written = no_ffmpeg(monkeypatch, family)
         ran = Run([], clock, family.jumps, 0)
-        cap = ComputeCap(max_compute_s, COSTS)
+        cap = ComputeCap(max_compute_s, costs)
         try:
             for event in Engine(family, clock).run(plan, Path("clip.mp4"), resume_from, cap):
                 ran.events.append(event)
@@ -95,6 +96,17 @@ def test_what_is_needed_is_enough(slow_plan: Plan, run: Runner) -> None:
             ran = run(replace(slow_plan, steps=steps), Clock(jitter=jitter), COSTS.needed_s(steps) * (1 + 2 * jitter))
             assert ran.trades == [] and ran.done.receipt.steps == CHUNKS * (steps,)
             assert ran.clock.now == pytest.approx(ran.done.receipt.compute_seconds)
+
+
+@pytest.mark.parametrize("later", [1, 3])
+def test_fewer_steps_after_the_first_chunk_need_less(slow_plan: Plan, run: Runner, later: int) -> None:
+    plan, costs = replace(slow_plan, later_steps=later), replace(COSTS, later_steps=later)
+    ran = run(plan, Clock(), costs.needed_s(STEPS))
+    assert ran.trades == [] and ran.done.receipt.steps == (STEPS, later, later)
+    assert ran.clock.now == pytest.approx(costs.total_s(STEPS))
+    assert costs.needed_s(STEPS) < COSTS.needed_s(STEPS)
+    short = run(plan, Clock(), costs.needed_s(5))
+    assert short.trades[0] == (0, STEPS, 5) and short.done.receipt.steps == (5, later, later)
 
 
 def test_a_cap_short_of_that_shares_its_steps_among_all_chunks(slow_plan: Plan, run: Runner) -> None:
@@ -117,10 +129,11 @@ def test_a_device_that_slows_lands_by_one_jump_to_the_clean_end(slow_plan: Plan,
     assert ran.frames == CHUNKS * 8
 
 
-@pytest.mark.parametrize("jitter", [0.0, 0.2])
-def test_no_run_ever_takes_more_than_its_cap(slow_plan: Plan, run: Runner, jitter: float) -> None:
+@pytest.mark.parametrize(("jitter", "later"), [(0.0, None), (0.2, None), (0.2, 2)])
+def test_no_run_ever_takes_more_than_its_cap(slow_plan: Plan, run: Runner, jitter: float, later: int | None) -> None:
     """Random caps, and a device that falls to a third of its speed somewhere on the way."""
-    whole_s, slowed_s = COSTS.total_s(STEPS), 3 * COSTS.needed_s(1)
+    slow_plan, costs = replace(slow_plan, later_steps=later), replace(COSTS, later_steps=later)
+    whole_s, slowed_s = costs.total_s(STEPS), 3 * COSTS.needed_s(1)
     chance = random.Random(7)
     ended = 0
     for _ in range(300):
@@ -133,7 +146,7 @@ def test_no_run_ever_takes_more_than_its_cap(slow_plan: Plan, run: Runner, jitte
         else:
             assert cap_s < 1.5 * slowed_s  # only where it is tight even for one step a chunk
             assert ran.frames % 8 == 0 and ran.frames < CHUNKS * 8
-    assert ended > 180
+    assert ended > (180 if later is None else 140)  # with fewer steps to give up, fewer caps leave room for a whole clip
 
 
 def test_what_exists_is_kept(slow_plan: Plan, run: Runner) -> None:

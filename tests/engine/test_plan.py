@@ -34,7 +34,7 @@ def test_what_is_told_is_the_clips_own_length(plan: Plan) -> None:
 
 
 def test_as_dict_is_the_contract(plan: Plan) -> None:
-    named = "size fps frames seconds steps sampler weights frame_cache decode step_cache model traded"
+    named = "size fps frames seconds steps later_steps sampler weights frame_cache decode step_cache model traded"
     assert set(plan.as_dict()) == set(named.split())
     assert (plan.as_dict()["size"], plan.as_dict()["traded"]) == ("64x48", [])
 
@@ -47,7 +47,14 @@ def test_comes_back_from_json(plan: Plan) -> None:
 def test_most_steps(plan: Plan, sampler: str, steps: int, most: int) -> None:
     plan = replace(plan, sampler=sampler, steps=steps, draft_threshold=0.2)
     assert plan.most_steps == most == len((draft_sigmas if sampler == "draft" else flow_sigmas)(steps)) - 1
-    assert [taken for taken in range(1, 10) if plan.is_whole(taken)] == ([2, most] if sampler == "draft" else [most])
+    assert [taken for taken in range(1, 10) if plan.is_whole(0, taken)] == ([2, most] if sampler == "draft" else [most])
+
+
+@pytest.mark.parametrize(("later", "steps"), [(None, (4, 4, 4)), (2, (4, 2, 2)), (9, (4, 4, 4))])
+def test_chunks_after_the_first_may_take_fewer(plan: Plan, later: int | None, steps: tuple[int, ...]) -> None:
+    plan = replace(plan, steps=4, later_steps=later)
+    assert tuple(map(plan.steps_of, range(3))) == steps
+    assert [plan.is_whole(chunk, 2) for chunk in range(2)] == [False, later == 2]
 
 
 @pytest.mark.parametrize("name", ["seed", "colour"])

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Page, Route, expect, sync_playwright
 
 from serving import Service, serving
 
@@ -120,6 +120,27 @@ def test_what_is_wrong_is_said_in_a_line_and_can_be_mended(browser: Browser) -> 
         assert (made.value.json()["quote"]["id"] == quoted.value.json()["id"]) is binds
         expect_a_clip_that_plays(page, 1.0)
         expect(alert).to_be_hidden()
+
+
+def test_pressed_again_after_a_lost_answer_it_is_one_clip(browser: Browser) -> None:
+    page = browser.page
+    made: list[str] = []
+
+    def lose(route: Route) -> None:
+        made.append(route.fetch().json()["id"])
+        route.abort()
+
+    page.get_by_label("What should the clip show?").fill("a red ball")
+    page.get_by_label("Seconds").fill("1")
+    page.get_by_role("button", name="What would it cost?").click()
+    expect(page.locator("#price")).to_contain_text("At most")
+    page.route("**/v1/videos", lose, times=1)
+    page.get_by_role("button", name="Make it").click()
+    expect(page.get_by_role("alert")).to_contain_text("the service does not answer")
+    with page.expect_response("**/v1/videos") as again:
+        page.get_by_role("button", name="Make it").click()
+    assert [again.value.json()["id"]] == made
+    expect_a_clip_that_plays(page, 1.0)
 
 
 def test_a_quote_is_for_what_was_asked(browser: Browser) -> None:

@@ -14,6 +14,7 @@ from PIL import Image
 
 from known_configs import known_configs
 from tiny_model import make_tiny_checkpoint
+from videosvc.config.models import load_model
 from videosvc.config.request import Request
 from videosvc.config.settings import Settings
 from videosvc.engine.picture import Picture
@@ -106,6 +107,28 @@ def test_a_cap_in_usd_holds_the_run_to_what_it_buys(planner: Planner) -> None:
     assert double.max_compute_s == pytest.approx(2 * whole.bound_s, rel=1e-3)
     both = planner.quote(QUALITY, Cap(max_cost_usd=2 * whole.price_usd, max_compute_s=1.9 * whole.bound_s))
     assert both.max_compute_s == 1.9 * whole.bound_s, "the smaller limit counts"
+
+
+def test_fewer_steps_after_the_first_chunk_are_cheaper_the_longer_the_clip(
+    make_planner: Callable[..., Planner], tmp_path: Path
+) -> None:
+    folder = known_configs(tmp_path / "configs")
+    preset = folder / "presets" / "quality.toml"
+    text = preset.read_text()
+    planner = make_planner(folder)
+    price: dict[tuple[float, bool], float] = {}
+    for fewer in (False, True):
+        preset.write_text(text.replace("[quality]", "[quality]\nlater_steps = 1") if fewer else text)
+        for seconds in (0.5, 2.0, 8.0):
+            quote = planner.quote(replace(QUALITY, seconds=seconds))
+            price[seconds, fewer] = float(quote.price_usd)
+            assert quote.plan.later_steps == (1 if fewer else None)
+            costs = planner.cost_model.fit(load_model(folder, "toyworld"), quote.plan).costs(quote.plan)
+            assert quote.compute_s == pytest.approx(costs.total_s(quote.plan.most_steps))
+            saved = {saving.name for saving in quote.savings}
+            assert ("later_steps" in saved) is fewer
+    shares = [price[seconds, True] / price[seconds, False] for seconds in (0.5, 2.0, 8.0)]
+    assert shares[0] == 1.0 > shares[1] > shares[2]
 
 
 def test_planning_needs_no_torch() -> None:

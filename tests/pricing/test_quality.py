@@ -60,6 +60,9 @@ def test_levers_are_told_apart(plan: Plan) -> None:
     drafts = [replace(plan, sampler="draft", draft_threshold=threshold) for threshold in (0.1, 0.2)]
     draft = point(0.7).model_copy(update={"sampler": "draft", "draft_threshold": 0.1})
     assert worth(drafts[:1], draft) == ([0.7], True) and worth(drafts, draft)[1] is False
+    fewer = replace(plan, steps=4, later_steps=2)
+    later = point(0.6, steps=4).model_copy(update={"later_steps": 2})
+    assert worth([plan, fewer, replace(fewer, later_steps=4)], point(0.8), later) == ([0.8, 0.6, 0.8], True)
     cut = replace(plan, decode="tiled")
     for unlike in (both[1], cut, replace(plan, decode="tiny"), replace(plan, step_cache="mag")):
         assert worth([plan, unlike], point(0.8)) == ([1.0, 0.5], False)  # one was never measured: ranks only

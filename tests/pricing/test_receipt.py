@@ -127,6 +127,13 @@ def test_what_accepted_drafts_saved_is_a_lever(quote: Quote) -> None:
         assert receipt["baseline_compute_seconds"] - saved_s == pytest.approx(receipt["compute_seconds"], abs=1e-3)
 
 
+def test_only_what_the_cap_took_is_traded_where_later_chunks_take_fewer_steps(quote: Quote) -> None:
+    quote = replace(quote, plan=replace(quote.plan, steps=4, later_steps=2))
+    assert plan_as_run(_receipt(quote, 1.0, (4, 2)), quote)["traded"] == quote.plan_as_dict()["traded"]
+    (*_, landed) = plan_as_run(_receipt(quote, 1.0, (4, 1)), quote)["traded"]
+    assert (landed["what"], landed["from"], landed["to"]) == ("steps", 2, 1)
+
+
 def test_what_a_step_cache_skipped_is_a_lever(quote: Quote) -> None:
     quote = replace(quote, plan=replace(quote.plan, step_cache="sea"))
     receipt = full_receipt(_receipt(quote, 0.7), quote)

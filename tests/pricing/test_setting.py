@@ -90,6 +90,15 @@ def test_drafts_take_the_presets_threshold_and_an_even_number_of_steps(entry: Mo
         Grid.parse(entry, BALANCED, samplers="draft")
 
 
+def test_steps_of_later_chunks_are_swept_where_they_are_fewer(entry: ModelEntry) -> None:
+    native = {"sizes": "64x64", "weights": "native", "frame_caches": "native"}
+    grid = Grid.parse(entry, BALANCED, **native, steps="1,4", later_steps="all,2,8")
+    assert [(one.steps, one.later_steps) for one in grid.settings()] == [(1, None), (4, None), (4, 2)]
+    assert str(grid.settings()[-1]) == "64x64, 4 steps of flow_map, 2 after the first chunk"
+    with pytest.raises(UserError, match="later_steps: 'some' must be a whole number"):
+        Grid.parse(entry, BALANCED, later_steps="some")
+
+
 def test_prompts_are_one_a_line(tmp_path: Path) -> None:
     file = tmp_path / "prompts.txt"
     file.write_text("a red ball\n\n  größer 🎈  \n", encoding="utf-8")

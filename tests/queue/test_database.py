@@ -6,8 +6,8 @@ from urllib.parse import quote
 
 import psycopg
 import pytest
-from sqlalchemy import make_url
-from sqlalchemy.exc import OperationalError
+from sqlalchemy import make_url, text
+from sqlalchemy.exc import DBAPIError, OperationalError
 
 from eventually import eventually
 from videosvc_queue.job import Beat, NewJob
@@ -80,3 +80,9 @@ def test_a_watch_gets_over_the_loss_of_its_connection(
             with pytest.raises(OperationalError):
                 watch.check()
             assert watch.check() is Beat.CONTINUE
+
+
+def test_errors_tell_nothing_of_what_tenants_wrote(store: Store) -> None:
+    with pytest.raises(DBAPIError) as caught, store._engine.begin() as sql:
+        sql.execute(text("SELECT * FROM nowhere WHERE prompt = :prompt"), {"prompt": "a red balloon"})
+    assert "nowhere" in str(caught.value) and "balloon" not in str(caught.value)

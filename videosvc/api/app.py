@@ -12,6 +12,7 @@ from fastapi_offline import FastAPIOffline
 
 from videosvc import __version__
 from videosvc.api import catalog, content, events, health, page, quotes, usage, videos
+from videosvc.api.body import Room
 from videosvc.api.errors import add_error_handlers
 from videosvc.api.metrics import CountRequests
 from videosvc.api.query import known_query
@@ -48,6 +49,7 @@ def create_app(services: Services, tickers: Sequence[AbstractContextManager[obje
     )
     app.state.services = services
     app.state.few = asyncio.Semaphore(FEW)
+    app.state.room = Room()
     app.state.unready = ""
     for router in ROUTERS:
         app.include_router(router, dependencies=[Depends(known_query)])

@@ -7,7 +7,8 @@ import json
 import re
 import reprlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +17,7 @@ from fastapi.concurrency import run_in_threadpool
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import Field, File, FormParser, parse_options_header
 
-from videosvc.api.errors import ApiError, invalid
+from videosvc.api.errors import ApiError, invalid, unavailable
 
 JSON = "application/json"
 MULTIPART = "multipart/form-data"
@@ -24,9 +25,39 @@ MAX_FIELDS = 200  # of a form, files included
 MAX_MARKS = 20_000  # commas and opening brackets of JSON: a request's texts, full of commas, have fewer
 MAX_DEPTH = 16  # of brackets
 SMALL_BYTES = 64 * 1024  # parsed at once, in some milliseconds at most; a larger body waits for a thread
+MOST_BYTES = 256 * 2**20  # of all bodies at a time, beyond the small part of each
+WITHIN_S = 60.0  # a body that comes more slowly than that would be held for ever
 BAD_CHARACTER = re.compile("[\0\ud800-\udfff]")  # databases refuse them; JSON can write them, as "\\ud800"
 NAME = re.compile(r"([^\[\]]+)((?:\[[^\[\]]*\])*)")
 BRACKET = re.compile(r"\[([^\[\]]*)\]")
+
+
+class Room:
+    """Bytes of large bodies that are held at a time, in all. For the event loop's thread alone."""
+
+    def __init__(self, most_bytes: int = MOST_BYTES) -> None:
+        self._left = most_bytes
+
+    @contextmanager
+    def share(self) -> Iterator[Callable[[int], None]]:
+        """Takes so many bytes for one body, once it is more than a small one; all come back at the end.
+
+        Raises ApiError 503 where there are no more.
+        """
+        taken = 0
+
+        def take(held: int) -> None:
+            nonlocal taken
+            more = max(0, held - SMALL_BYTES) - taken
+            if more > self._left:
+                raise unavailable("too many large bodies are being read; try again")
+            taken += more
+            self._left -= more
+
+        try:
+            yield take
+        finally:
+            self._left += taken
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,15 +68,19 @@ class Body:
     files: dict[str, bytes]
 
 
-async def read_body(request: Request, max_bytes: int, few: asyncio.Semaphore) -> Body:
-    """`few`: how many large ones may be parsed at a time.
+async def read_body(request: Request, max_bytes: int, few: asyncio.Semaphore, take: Callable[[int], None]) -> Body:
+    """`few`: how many large ones may be parsed at a time. `take`: a share of `Room`.
 
-    Raises ApiError: 413 as soon as it is clear that there is more than `max_bytes`, 415, 400 naming the field.
+    Raises ApiError: 413 as soon as it is clear that there is more than `max_bytes`, 415, 503, 400 naming the field.
     """
     kind, options = parse_options_header(request.headers.get("content-type", ""))
     if kind not in (JSON.encode(), MULTIPART.encode()):
         raise ApiError(415, "unsupported_media_type", f"the body must be {JSON} or {MULTIPART}", "Content-Type")
-    data = await _read(request, max_bytes)
+    try:
+        async with asyncio.timeout(WITHIN_S):
+            data = await _read(request, max_bytes, take)
+    except TimeoutError as error:
+        raise invalid("body", f"must arrive within {WITHIN_S:g} s") from error
     boundary = None if kind == JSON.encode() else options.get(b"boundary", b"")
     if len(data) <= SMALL_BYTES:
         return _parse(data, boundary)
@@ -53,7 +88,7 @@ async def read_body(request: Request, max_bytes: int, few: asyncio.Semaphore) ->
         return await run_in_threadpool(_parse, data, boundary)
 
 
-async def _read(request: Request, max_bytes: int) -> bytes:
+async def _read(request: Request, max_bytes: int, take: Callable[[int], None]) -> bytes:
     too_large = ApiError(413, "body_too_large", f"the body may have at most {max_bytes} bytes", "body")
     told = request.headers.get("content-length", "")
     if told.isdecimal() and int(told[:20]) > max_bytes:
@@ -63,6 +98,7 @@ async def _read(request: Request, max_bytes: int) -> bytes:
         data += piece
         if len(data) > max_bytes:
             raise too_large
+        take(len(data))
     return bytes(data)
 
 

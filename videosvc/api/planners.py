@@ -6,7 +6,6 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Iterable
 
 from videosvc.api.errors import unavailable
 from videosvc.config.models import ModelEntry, load_models
@@ -39,6 +38,7 @@ class Planners:
         self._looked_at = float("-inf")
         self._kinds: set[str] = set()  # of devices, of the live workers
         self._fetched: frozenset[ModelEntry] = frozenset()
+        self._fetching = threading.Lock()
 
     def current(self) -> Planner:
         """For the device of the workers; while there are none, of the last ones. Raises ApiError 503."""
@@ -74,9 +74,19 @@ class Planners:
     def _fetch_models(self) -> None:
         """In a thread, those of a hub that are not on this machine: a price is worked out from a model's files."""
         entries = frozenset(load_models(self._config.folder).values())
-        if entries != self._fetched:
-            self._fetched = entries
-            threading.Thread(target=_fetch, args=[entries], name="fetch-models", daemon=True).start()
+        if entries != self._fetched and not self._fetching.locked():
+            threading.Thread(target=self._fetch, args=[entries], name="fetch-models", daemon=True).start()
+
+    def _fetch(self, entries: frozenset[ModelEntry]) -> None:
+        """What fails is tried again at the next look."""
+        with self._fetching:
+            try:
+                for entry in entries:
+                    entry.folder()
+            except ModelError as error:
+                log.error("%s", error.message)
+            else:
+                self._fetched = entries
 
     def _look(self) -> None:
         now = time.monotonic()
@@ -92,11 +102,3 @@ class Planners:
         if len(kinds) > 1 and kinds != self._kinds:
             log.warning("workers run on %s; all quotes are for %s", " and ".join(sorted(kinds)), self._device)
         self._kinds = kinds
-
-
-def _fetch(entries: Iterable[ModelEntry]) -> None:
-    for entry in entries:
-        try:
-            entry.folder()
-        except ModelError as error:
-            log.error("%s", error.message)

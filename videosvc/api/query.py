@@ -14,7 +14,7 @@ from videosvc.api.errors import ApiError
 
 async def known_query(request: Request) -> None:
     """Dependency of every route of the API. Raises ApiError 400 naming a parameter that is unknown, or there twice."""
-    if not request.url.query:
+    if not request.scope["query_string"]:  # `request.url` would be put together first
         return
     fields = get_flat_params(request.scope["route"].dependant)
     known = sorted(field.alias for field in fields if isinstance(field.field_info, Query))

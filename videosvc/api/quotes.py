@@ -21,7 +21,7 @@ def create_quote(tenant: Tenant, sent: Sent, services: Here) -> Response:
     request, picture = checked(sent, services.settings)
     if request.quote_id is not None:
         raise invalid("quote_id", "is for creating a video")
-    quote = plan(services, tenant, request, picture)
+    quote, _ = plan(services, tenant, request, picture)
     body = {"request": request.model_dump(mode="json"), "quote": quote.fields()}
     services.store.save_quote(quote.id, tenant.tenant, body, quote.expires_at)
     return JSONResponse(quote.as_dict(), headers=rate.headers())

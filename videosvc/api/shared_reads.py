@@ -39,8 +39,9 @@ class SharedReads:
             try:
                 ids = {job_id for job_id, _ in batch}
                 found = await to_thread.run_sync(self._store.look, ids, limiter=self._thread)
-            except Exception as error:  # of each that waits for it, to be answered as any other
-                for _, answer in batch:
+            except Exception as error:  # of all that wait by now: the next read would keep them as long, and fail too
+                failed, self._waiting = [*batch, *self._waiting], []
+                for _, answer in failed:
                     if not answer.done():  # whoever asked has gone
                         answer.set_exception(error)
             else:

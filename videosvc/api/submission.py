@@ -23,7 +23,7 @@ from videosvc.config.settings import Settings
 from videosvc.engine.picture import PARAM, Picture
 from videosvc.pricing.quote import Quote
 from videosvc_queue.errors import QueueError
-from videosvc_queue.job import Job, NewJob
+from videosvc_queue.job import Ahead, Job, NewJob
 from videosvc_queue.tiers import Tier
 
 log = logging.getLogger(__name__)
@@ -53,17 +53,25 @@ def body_hash(request: VideoRequest, picture: Picture | None) -> str:
     return hashlib.sha256(json.dumps([fields, picture and picture.digest], sort_keys=True).encode()).hexdigest()
 
 
-def plan(services: Services, caller: Caller, request: VideoRequest, picture: Picture | None) -> Quote:
-    """The quote that is named, or a new one. Raises ApiError, CapTooLow, UserError naming the field."""
+def plan(
+    services: Services, caller: Caller, request: VideoRequest, picture: Picture | None
+) -> tuple[Quote, Ahead | None]:
+    """The quote that is named, or a new one and what its job would find before it.
+
+    Raises ApiError, CapTooLow, UserError naming the field.
+    """
     if request.quote_id is None:
         tier, wanted = Tier(request.tier), request.request(picture)
+        ahead: dict[str, Ahead] = {}
 
         def wait_s(model: str) -> float:
             services.planners.require_worker(model)
-            return services.store.ahead_of_next(caller.tenant, model, tier).wait_s
+            ahead[model] = services.store.ahead_of_next(caller.tenant, model, tier)
+            return ahead[model].wait_s
 
         limits, why_not = (request.cap(), request.tier, request.goal()), services.planners.why_not
-        return services.planners.current().quote(wanted, *limits, wait_s, why_not=why_not)
+        quote = services.planners.current().quote(wanted, *limits, wait_s, why_not=why_not)
+        return quote, ahead[quote.plan.model]
     stored = services.store.get_quote(request.quote_id, caller.tenant)
     if stored is None:
         raise invalid("quote_id", f"there is no quote {reprlib.repr(request.quote_id)}; POST /v1/quotes makes one")
@@ -79,7 +87,7 @@ def plan(services: Services, caller: Caller, request: VideoRequest, picture: Pic
         raise invalid(PARAM, "send along what was quoted, the same picture or none, or ask for a new quote")
     services.planners.require_worker(quote.plan.model)  # it may be gone since
     services.planners.require_levers(quote)
-    return quote
+    return quote, None
 
 
 def submit(
@@ -91,17 +99,19 @@ def submit(
     key: str | None,
     job_id: str,
     again: bool,
-) -> tuple[Job, bool]:
-    """The job, and whether it was there before. `key` is the Idempotency-Key; `again`: an earlier try had this id.
+) -> tuple[Job, bool, Ahead | None]:
+    """The job, whether it was there before, and what was before it when it was planned, if it was planned now.
+
+    `key` is the Idempotency-Key; `again`: an earlier try had this id.
 
     Raises what `plan` does, and QueueFull, QuotaExceeded, IdempotencyConflict.
     """
     store = services.store
     if again and (earlier := store.get(job_id, caller.tenant)) is not None:
-        return earlier, True
+        return earlier, True, None
     if key is not None and (earlier := store.replay(caller.tenant, key, body_hash)) is not None:
-        return earlier, True  # before planning: the same plan might not fit its cap today
-    quote = plan(services, caller, request, picture)
+        return earlier, True, None  # before planning: the same plan might not fit its cap today
+    quote, ahead = plan(services, caller, request, picture)
     kept = None if picture is None else _keep(services, job_id, picture)
     try:
         job, replayed = store.submit(_new_job(job_id, caller, request, quote, kept, body_hash, key), caller.limits)
@@ -112,7 +122,7 @@ def submit(
         _take_back(services, job_id)
     if not replayed:
         services.submitted(job)
-    return job, replayed
+    return job, replayed, None if replayed else ahead
 
 
 def _take_back(services: Services, job_id: str) -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from videosvc.pricing.quote import Quote
@@ -17,12 +20,12 @@ POLL_MS = (200, 2000)  # what a client is told to wait between two looks, at lea
 def video_object(job: Job, ahead: Ahead | None = None) -> dict[str, Any]:
     """`ahead` is of a queued job; without it place and ETA are left out, as in lists."""
     try:
-        quote = Quote.parse(job.payload["quote"])
+        quote, shown = _quoted(_Asked(job.id, job.removed_at, job.payload))
     except (KeyError, TypeError, ValueError) as error:  # a later version's: one such job must not hide all others
         log.warning("job %s is shown without its plan: %r", job.id, error)
         asked = _without_plan(job)
     else:
-        asked = _as_quoted(job, quote)
+        asked = _as_quoted(job, quote, shown)
     return {
         "id": job.id,
         "object": "video",
@@ -42,8 +45,24 @@ def video_object(job: Job, ahead: Ahead | None = None) -> dict[str, Any]:
     }
 
 
-def _as_quoted(job: Job, quote: Quote) -> dict[str, Any]:
-    plan, shown = quote.plan, quote.as_dict()
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What a job was to be; it changes once, when its clip is removed."""
+
+    job_id: str
+    removed_at: float | None
+    payload: Mapping[str, Any] = field(compare=False)
+
+
+@lru_cache(maxsize=512)  # polls ask for the same again and again
+def _quoted(asked: _Asked) -> tuple[Quote, Mapping[str, Any]]:
+    """The quote, and as the contract has it. Raises KeyError, TypeError, ValueError."""
+    quote = Quote.parse(asked.payload["quote"])
+    return quote, quote.as_dict()
+
+
+def _as_quoted(job: Job, quote: Quote, shown: Mapping[str, Any]) -> dict[str, Any]:
+    plan = quote.plan
     as_run = job.detail.get("plan") or shown["plan"]
     return {
         "model": plan.model,

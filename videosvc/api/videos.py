@@ -32,10 +32,11 @@ async def sent_body(request: Request, tenant: Tenant, services: Here) -> AsyncIt
     """After the caller is known: nobody else's body is read. One with a picture, of which some kilobytes may unpack to
     a hundred megabytes, waits until few others have one, and waits here, where it takes no thread from those without.
     """
-    few = request.app.state.few
-    body = await read_body(request, services.settings.max_body_bytes, few)
-    async with few if PARAM in body.fields or PARAM in body.files else nullcontext():
-        yield body
+    few, room = request.app.state.few, request.app.state.room
+    with room.share() as take:
+        body = await read_body(request, services.settings.max_body_bytes, few, take)
+        async with few if PARAM in body.fields or PARAM in body.files else nullcontext():
+            yield body
 
 
 Sent = Annotated[Body, Depends(sent_body)]
@@ -53,9 +54,9 @@ def create_video(
     request, picture = checked(sent, services.settings)
     content = body_hash(request, picture)
     with services.unsure.job_id(tenant.tenant, content) as (job_id, again):
-        job, replayed = submit(services, tenant, request, picture, content, idempotency_key, job_id, again)
+        job, replayed, ahead = submit(services, tenant, request, picture, content, idempotency_key, job_id, again)
         replay = {"Idempotent-Replayed": "true"} if replayed else {}
-        return _answer(job, _ahead(services, job), rate.headers() | replay)
+        return _answer(job, ahead or _ahead(services, job), rate.headers() | replay)
 
 
 @router.get("/videos", response_model=None, responses={200: {"model": VideoList}})
@@ -101,6 +102,8 @@ def delete_video(video_id: str, tenant: Tenant, services: Here) -> Response:
     job = services.store.delete(video_id, tenant.tenant)
     if job is None:
         raise not_found(video_id)
+    if quote_id := before.payload.get("quote", {}).get("id"):  # it has the prompt as well
+        services.store.forget_quote(quote_id, tenant.tenant)
     _tell_of_cancel(services, before, job)
     return JSONResponse({"id": video_id, "object": "video.deleted", "deleted": True})
 

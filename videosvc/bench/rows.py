@@ -63,6 +63,7 @@ class Rung:
             "decode": plan.decode,
             "compile": plan.compile,
             "draft_threshold": plan.draft_threshold,
+            "later_steps": plan.later_steps,
             "clips_at_once": self.clips,
         }
 

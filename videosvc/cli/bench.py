@@ -87,6 +87,7 @@ def bench(
         frame_cache="native",
         decode="full",
         draft_threshold=None,
+        later_steps=None,
         compile=False,
     )
     unread = _unread(entry)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -38,7 +39,8 @@ def request_body(**fields: object) -> dict[str, Any]:
         if isinstance(value, float) and not math.isfinite(value):
             raise UserError(f"{name}: {value:g} must be a finite number", param=name)
         # Bytes of a command line that are not UTF-8 arrive as lone surrogates.
-        if isinstance(value, str) and re.search("[\ud800-\udfff]", value):
+        texts = [value] if isinstance(value, str) else chain(*value.items()) if isinstance(value, dict) else []
+        if any(re.search("[\ud800-\udfff]", text) for text in texts):
             raise UserError(f"{name}: must be UTF-8 text", param=name)
     return body
 

@@ -94,6 +94,7 @@ def submit(
     with _client() as client:
         video = post(client, "/v1/videos", body, input_reference, headers)
         if watch:
+            print(f"{video['id']}: submitted", file=sys.stderr)  # it goes on if this is stopped
             video = _watch(client, video["id"])
     typer.echo(json.dumps(video) if json_output else video["id"])
     _fail_if_failed(video, watch)
@@ -199,9 +200,12 @@ def list_videos(
 def _metadata(pairs: list[str] | None) -> dict[str, str] | None:
     metadata = {}
     for pair in pairs or ():
-        key, equals, metadata[key] = pair.partition("=")
+        key, equals, value = pair.partition("=")
         if not (key and equals):
             raise UserError(f"metadata: {pair!r} must be KEY=VALUE", param="metadata")
+        if key in metadata:
+            raise UserError(f"metadata: {key!r} is there twice", param="metadata")
+        metadata[key] = value
     return metadata or None
 
 

@@ -63,6 +63,9 @@ def tune(
     weights: Annotated[str | None, typer.Option(metavar="LEVER,...", help="All that this device can.")] = None,
     frame_caches: Annotated[str | None, typer.Option(metavar="LEVER,...", help="All that the model can.")] = None,
     samplers: Annotated[str | None, typer.Option(metavar="NAME,...", help="The preset's if not given.")] = None,
+    later_steps: Annotated[
+        str | None, typer.Option(metavar="N,...", help="Of chunks after the first; all: as many as the first has.")
+    ] = None,
     fps: Annotated[
         str | None, typer.Option(metavar="N,...", help="Frames per second; the preset's, for every rate, if not given.")
     ] = None,
@@ -104,7 +107,7 @@ def tune(
     check_preset_name(name)
     check_folder(output)
     lists = {"sizes": sizes, "fps": fps, "steps": steps, "samplers": samplers, "weights": weights}
-    lists["frame_caches"] = frame_caches
+    lists |= {"frame_caches": frame_caches, "later_steps": later_steps}
     if source is not None:
         _measures_nothing(context)
         begins_with = load_preset(folder, preset or settings.preset)

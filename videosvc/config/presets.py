@@ -43,6 +43,7 @@ class Quality(Section):
     sampler: SamplerName = "flow_map"
     steps: int = Field(ge=1, le=200)
     draft_threshold: float | None = Field(None, gt=0, le=1, validate_default=True)  # see videosvc_samplers.draft
+    later_steps: int | None = Field(None, ge=1, le=200)  # of each chunk after the first, which has it to go by
 
     @field_validator("steps")
     @classmethod
@@ -60,6 +61,15 @@ class Quality(Section):
         if threshold is not None and not drafts:
             raise ValueError("is allowed with sampler = 'draft' only")
         return threshold
+
+    @field_validator("later_steps")
+    @classmethod
+    def _no_more_than_the_first(cls, later_steps: int | None, about: ValidationInfo) -> int | None:
+        if later_steps is not None and about.data.get("sampler") == "draft":
+            raise ValueError("is not allowed with sampler = 'draft', which finds out by itself how many a chunk needs")
+        if later_steps is not None and later_steps > about.data.get("steps", later_steps):
+            raise ValueError(f"must be at most steps, {about.data['steps']}")
+        return later_steps
 
 
 class Levers(Section):
@@ -118,8 +128,12 @@ class Preset(Section):
 
     def refusals_of(self, entry: ModelEntry) -> list[str]:
         """One line for its sampler and for each lever that this model cannot take. Raises ModelError as they do."""
-        sampler = sampler_refusal(entry.family, self.quality.sampler)
-        return [*self.levers.refusals_of(entry), *([sampler] if sampler else [])]
+        lines = self.levers.refusals_of(entry)
+        if line := sampler_refusal(entry.family, self.quality.sampler):
+            lines.append(line)
+        if self.quality.later_steps is not None and entry.family == "wan":
+            lines.append("later_steps: does nothing for family wan, whose clips are one chunk each; leave it out")
+        return lines
 
     def idle_trades(self, family: str) -> list[str]:
         """What it would trade that does nothing for `family`, and so is passed by."""

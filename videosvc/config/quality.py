@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 PLAIN_DECODES = ("full", "stream")  # whose frames differ by no more than roundings
 
-Levers = tuple[str, float | None, str, str]  # sampler, threshold of drafts, weights, frame cache
+# Sampler, threshold of drafts, steps of later chunks, weights, frame cache.
+Levers = tuple[str, float | None, int | None, str, str]
 Found = tuple[int, int, float]  # steps, fps (0: any), quality: of a point, to look dozens up for a quote
 
 
@@ -43,6 +44,7 @@ class Point(Section):
     steps: int = Field(ge=1)
     sampler: str
     draft_threshold: float | None = None  # with sampler "draft" only
+    later_steps: int | None = Field(None, ge=1)  # None: of each chunk as many as `steps`
     weights: str
     frame_cache: str
     fps: int | None = Field(None, ge=1)  # None: was not varied, and holds for every rate
@@ -54,7 +56,7 @@ class Point(Section):
 
     @property
     def levers(self) -> Levers:
-        return self.sampler, self.draft_threshold, self.weights, self.frame_cache
+        return self.sampler, self.draft_threshold, self.later_steps, self.weights, self.frame_cache
 
 
 class Sweep(Section):
@@ -111,7 +113,8 @@ class QualityTable(Section):
         """
         if plan.decode not in PLAIN_DECODES or plan.step_cache != "none":  # points are of whole frames, and no cache
             return None
-        levers = (plan.sampler, plan.draft_threshold, plan.weights, plan.frame_cache)
+        fewer = plan.later_steps if plan.steps_of(1) < plan.steps_of(0) else None
+        levers = (plan.sampler, plan.draft_threshold, fewer, plan.weights, plan.frame_cache)
         return _quality(Size(plan.width, plan.height), plan.steps, fps, self._by_levers.get(levers, {}))
 
 

@@ -84,6 +84,7 @@ def resolve_plan(request: Request, folder: Path, settings: Settings) -> Resolved
         compile=preset.levers.compile,
         step_cache=preset.levers.step_cache,
         draft_threshold=preset.quality.draft_threshold,
+        later_steps=preset.quality.later_steps,
         input_reference=None if request.picture is None else request.picture.digest,
     )
     return Resolved(plan, entry, preset)

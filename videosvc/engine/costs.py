@@ -49,6 +49,7 @@ class RunCosts:
     finish_s: float
     spread: float  # 95 of 100 runs take no more than this times what was expected
     slowness: float = 1.0  # that is in all these: how many times as long as when the device was measured
+    later_steps: int | None = None  # chunks after the first take no more, however many are spoken of below
 
     @staticmethod
     def free(chunks: int) -> RunCosts:
@@ -57,7 +58,8 @@ class RunCosts:
 
     def remaining_s(self, chunk: int, steps: int) -> float:
         """From the beginning of chunk number `chunk` to the end, with so many steps a chunk."""
-        return sum(c.total_s(steps) for c in self.chunks[chunk:]) + self.finish_s
+        chunks = enumerate(self.chunks[chunk:], chunk)
+        return sum(costs.total_s(self._steps_of(number, steps)) for number, costs in chunks) + self.finish_s
 
     def total_s(self, steps: int) -> float:
         return self.text_s + self.remaining_s(0, steps)
@@ -75,10 +77,13 @@ class RunCosts:
         taken_s = needed_s = 0.0
         for number, landing_s in enumerate(self._landings_s(chunk, pace), chunk):
             costs = self.chunks[number]
-            taken_s += pace.now * ((first if number == chunk else steps) - 1) * costs.step_s
+            taken_s += pace.now * ((first if number == chunk else self._steps_of(number, steps)) - 1) * costs.step_s
             needed_s = max(needed_s, taken_s + landing_s)
             taken_s += pace.now * costs.total_s(1)
         return max(needed_s, self.spread * (taken_s + pace.now * self.finish_s))
+
+    def _steps_of(self, chunk: int, steps: int) -> int:
+        return steps if chunk == 0 or self.later_steps is None else min(steps, self.later_steps)
 
     def _landings_s(self, chunk: int, pace: Pace) -> list[float]:
         """For each chunk from number `chunk` on: what its last step and all after it may take, one step a chunk."""

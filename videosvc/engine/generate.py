@@ -172,10 +172,11 @@ class Engine:
         may be of any number.
         """
         plan, budget, chunk = run.plan, run.budget, len(finished)
-        steps = run.start.steps[chunk] if state.step > 0 else budget.steps_for(chunk, plan.most_steps)
-        if state.step == 0 and steps < plan.most_steps:
-            yield Traded(chunk, plan.most_steps, steps, chunk / run.chunks)
-        sigmas, sampler = self._sampler(run, state, steps)
+        wanted = plan.steps_of(chunk)
+        steps = run.start.steps[chunk] if state.step > 0 else budget.steps_for(chunk, wanted)
+        if state.step == 0 and steps < wanted:
+            yield Traded(chunk, wanted, steps, chunk / run.chunks)
+        sigmas, sampler = self._sampler(run, chunk, state, steps)
         while state.step < steps:
             if state.step + 1 < steps and not budget.allows_step(chunk, state.step):
                 here = (chunk + state.step / (steps + 1)) / run.chunks
@@ -201,7 +202,9 @@ class Engine:
             yield StepDone(chunk, run.chunks, state.step, steps, preview, checkpoint)
         return state.latents, steps
 
-    def _sampler(self, run: _Run, state: SamplerState, steps: int) -> tuple[tuple[float, ...], Iterator[SamplerState]]:
+    def _sampler(
+        self, run: _Run, chunk: int, state: SamplerState, steps: int
+    ) -> tuple[tuple[float, ...], Iterator[SamplerState]]:
         """The noise level before each of a chunk's steps, and what takes them: if the cap leaves fewer, the flow map,
         where the model has one."""
         plan, shift, denoise = run.plan, self.family.shift, partial(run.seat.denoise, run.clip)
@@ -210,7 +213,7 @@ class Engine:
             sigmas = draft_sigmas(plan.steps, shift)
             return sigmas, draft(denoise, state, sigmas, plan.draft_threshold)
         sigmas = flow_sigmas(steps, shift)
-        whole = steps == plan.most_steps or not self.family.knows_jumps
+        whole = steps == plan.steps_of(chunk) or not self.family.knows_jumps
         sampler = get_sampler(plan.sampler if whole else "flow_map")
         return sigmas, sampler(denoise, state, sigmas)
 

@@ -40,6 +40,7 @@ class Plan:
     draft_threshold: float | None = None  # disagreement up to which a draft is accepted; with sampler "draft" only
     input_reference: str | None = None  # `Picture.digest` of the picture the clip starts from
     step_cache: str = "none"  # which steps reuse what the one before computed; a resumed clip's begins empty
+    later_steps: int | None = None  # of each chunk after the first, which has it to go by; None: `steps`
 
     @property
     def loading(self) -> LoadLevers:
@@ -56,15 +57,19 @@ class Plan:
 
     @property
     def most_steps(self) -> int:
-        """Forwards a chunk takes at most, which is what a quote counts (two each, under guidance).
+        """Forwards the first chunk takes at most, which is what a quote counts (two each, under guidance).
 
         A draft takes two, and if they disagree the second half of `steps`.
         """
         return DRAFTED + self.steps // 2 if self.sampler == "draft" else self.steps
 
-    def is_whole(self, steps: int) -> bool:
+    def steps_of(self, chunk: int) -> int:
+        """Forwards that chunk number `chunk`, from 0, takes at most."""
+        return self.most_steps if chunk == 0 or self.later_steps is None else min(self.later_steps, self.most_steps)
+
+    def is_whole(self, chunk: int, steps: int) -> bool:
         """Whether a chunk that took so many needed no more; of two steps of a draft a cap may have left no more."""
-        return steps == self.most_steps or (self.sampler == "draft" and steps == DRAFTED)
+        return steps == self.steps_of(chunk) or (self.sampler == "draft" and steps == DRAFTED)
 
     @property
     def size(self) -> str:
@@ -78,6 +83,7 @@ class Plan:
             "frames": self.frames,
             "seconds": self.clip_seconds,
             "steps": self.steps,
+            "later_steps": self.later_steps,
             "sampler": self.sampler,
             "weights": self.weights,
             "frame_cache": self.frame_cache,

@@ -3,7 +3,7 @@
 
 const at = (id) => document.getElementById(id);
 const usd = (amount) => `${amount.toFixed(9).replace(/\.?0+$/, "")} USD`;
-const state = { id: null, timer: null, clip: null, presets: {}, quote: null };
+const state = { id: null, timer: null, clip: null, presets: {}, quote: null, order: null };
 const AWAY_MS = 3000; // between two tries while the service does not answer
 
 class Away extends Error {}
@@ -18,11 +18,11 @@ async function call(path, options = {}) {
   if (answer.ok) return answer;
   const body = await answer.json().catch(() => ({}));
   if (answer.status === 401) at("key-box").open = true;
-  throw new Error(body.error?.message ?? `the service answered ${answer.status}`);
+  throw new (answer.status >= 500 || answer.status === 429 ? Away : Error)(body.error?.message ?? `the service answered ${answer.status}`);
 }
 
-function send(path, body) {
-  return call(path, { method: "POST", body }).then((answer) => answer.json());
+function send(path, body, headers = {}) {
+  return call(path, { method: "POST", body, headers }).then((answer) => answer.json());
 }
 
 function wanted() {
@@ -136,16 +136,26 @@ async function loadPresets() {
   describePreset();
 }
 
+// Its key stays until an answer has come: pressed again after a lost one, it is still one clip.
+function newOrder(form) {
+  const [of, { quote }] = [fingerprint(form), state];
+  const key = [...crypto.getRandomValues(new Uint32Array(4))].join("-");
+  return { of, key, quoteId: quote?.of === of && Date.now() < quote.until ? quote.id : null };
+}
+
 at("create").addEventListener("submit", (event) => {
   event.preventDefault();
   const [button] = event.target.getElementsByTagName("button");
   button.disabled = true; // a second click would make, and charge for, a second clip
   guarded(async () => {
     const form = wanted();
-    const { quote } = state;
-    if (quote && quote.of === fingerprint(form) && Date.now() < quote.until) form.append("quote_id", quote.id);
+    const { order } = state.order?.of === fingerprint(form) ? state : { order: newOrder(form) };
+    if (order.quoteId) form.append("quote_id", order.quoteId);
     forget();
-    const video = await send("/v1/videos", form).finally(() => (button.disabled = false));
+    state.order = order;
+    const headers = { "Idempotency-Key": order.key };
+    const video = await send("/v1/videos", form, headers).finally(() => (button.disabled = false));
+    state.order = null;
     show(video);
     await follow(video.id);
   });

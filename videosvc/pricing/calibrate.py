@@ -117,8 +117,9 @@ def _grid(plan: Plan, entry: ModelEntry, shape: ModelShape) -> list[Plan]:
             seconds = min(frames / entry.fps, entry.max_seconds)
             # A step of any sampler is a forward, and only the flow map takes as few of them as these (to a model
             # without one they are Euler steps). What a step cache skips is not counted on.
-            changed = replace(plan, steps=steps, sampler="flow_map", draft_threshold=None, step_cache="none")
-            plans.append(replace(changed, width=size.width, height=size.height, fps=entry.fps, seconds=seconds))
+            changed = replace(plan, steps=steps, sampler="flow_map", draft_threshold=None, later_steps=None)
+            shown = replace(changed, width=size.width, height=size.height, fps=entry.fps, seconds=seconds)
+            plans.append(replace(shown, step_cache="none"))
     return plans
 
 

@@ -32,7 +32,9 @@ class Coefficients:
     mux: Features
     finish: Features
 
-    def costs(self, work: RunFeatures, slowness: float, cold_s: float, spread: float) -> RunCosts:
+    def costs(
+        self, work: RunFeatures, slowness: float, cold_s: float, spread: float, later_steps: int | None = None
+    ) -> RunCosts:
         """Expected seconds of each piece on a device that takes `slowness` times as long as when it was measured."""
         chunks: list[ChunkCosts] = []
         last = len(work.chunks) - 1
@@ -59,6 +61,7 @@ class Coefficients:
             finish_s=slowness * _dot(work.finish, self.finish),
             spread=spread,
             slowness=slowness,
+            later_steps=later_steps,
         )
 
 

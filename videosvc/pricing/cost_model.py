@@ -58,7 +58,7 @@ class Fit:
 
     def costs(self, plan: Plan, cold: bool = False) -> RunCosts:
         work = run_features(plan, self.shape)
-        return self.coefficients.costs(work, self.slowness, self.cold_s if cold else 0.0, self.spread)
+        return self.coefficients.costs(work, self.slowness, self.cold_s if cold else 0.0, self.spread, plan.later_steps)
 
     def estimate(self, plan: Plan, cold: bool = False) -> Estimate:
         costs = self.costs(plan, cold)
@@ -69,7 +69,9 @@ class Fit:
             needed_s=costs.needed_s(plan.most_steps),
             by_stage={
                 "text": costs.text_s,
-                "denoise": sum(plan.most_steps * chunk.step_s + chunk.append_s for chunk in costs.chunks),
+                "denoise": sum(
+                    plan.steps_of(number) * chunk.step_s + chunk.append_s for number, chunk in enumerate(costs.chunks)
+                ),
                 "decode": sum(chunk.decode_s for chunk in costs.chunks),
                 "mux": sum(chunk.mux_s for chunk in costs.chunks) + costs.finish_s,
             },

@@ -49,6 +49,7 @@ class Finding:
             steps=setting.steps,
             sampler=setting.sampler,
             draft_threshold=setting.draft_threshold,
+            later_steps=setting.later_steps,
             weights=setting.weights,
             frame_cache=setting.frame_cache,
             fps=setting.fps if rate_measured else None,
@@ -71,7 +72,7 @@ class Finding:
         return Finding(
             Setting(
                 Size.parse(point.size), point.fps or fps, point.steps, point.sampler, point.weights, point.frame_cache,
-                point.draft_threshold,
+                point.draft_threshold, point.later_steps,
             ),
             point.quality,
             point.quality_error,

@@ -78,7 +78,7 @@ def findings_of(table: QualityTable, sweep: Sweep, fps: int) -> Findings:
 
 
 FIELDS = {"sizes": "size", "fps": "fps", "steps": "steps", "samplers": "sampler", "weights": "weights",
-          "frame_caches": "frame_cache"}  # fmt: skip
+          "frame_caches": "frame_cache", "later_steps": "later_steps"}  # fmt: skip
 
 
 def narrowed(found: Findings, lists: Mapping[str, str | None]) -> tuple[Finding, ...]:
@@ -92,7 +92,8 @@ def narrowed(found: Findings, lists: Mapping[str, str | None]) -> tuple[Finding,
             continue
         by_value: defaultdict[str, list[Finding]] = defaultdict(list)
         for finding in swept:
-            by_value[str(getattr(finding.setting, FIELDS[name]))].append(finding)
+            value = getattr(finding.setting, FIELDS[name])
+            by_value["all" if value is None else str(value)].append(finding)
         items = dict.fromkeys(item.strip() for item in text.split(","))
         for item in items:
             if item not in by_value:

@@ -84,17 +84,18 @@ def price_options(
         unknown = {levers_of(candidate.plan) for candidate, value in values if value is None}
         found = candidates(asked, entry, preset.cap.trade, pricer.fits.keys() - unknown)
     quality, measured = qualities(found, table)
-    # The same for any number of steps.
-    known: dict[tuple[int, int, int, str], tuple[RunCosts, float, float, float]] = {}
+    # The same for any number of steps: costs, their sum without any step, a step of the first chunk, one of each later.
+    known: dict[tuple[int, int, int, str], tuple[RunCosts, float, float, float, float]] = {}
     options = []
     for candidate, expected in zip(found, quality, strict=True):
         plan = candidate.plan
         key = (plan.width, plan.height, plan.fps, levers_of(plan))
         if key not in known:
             costs = pricer.costs(plan)
-            known[key] = costs, costs.total_s(0), sum(chunk.step_s for chunk in costs.chunks), pricer.fit(plan).spread
-        costs, fixed_s, step_s, spread = known[key]
-        compute_s = fixed_s + plan.most_steps * step_s
+            first_s, *later_s = (chunk.step_s for chunk in costs.chunks)
+            known[key] = costs, costs.total_s(0), first_s, sum(later_s), pricer.fit(plan).spread
+        costs, fixed_s, first_step_s, later_step_s, spread = known[key]
+        compute_s = fixed_s + plan.most_steps * first_step_s + plan.steps_of(1) * later_step_s
         bound_s = spread * compute_s
         options.append(Option(plan, costs, compute_s, bound_s, pricer.price(bound_s), expected, candidate.allowed))
     return tuple(options), measured

@@ -46,7 +46,7 @@ def tuned_preset(name: str, description: str, base: Preset, found: Finding, seco
         "max_cost_usd": _raised(cost_usd, float(found.price_usd) * seconds),
     }
     quality = {"size": str(setting.size)} | {
-        name: getattr(setting, name) for name in ("fps", "steps", "sampler", "draft_threshold")
+        name: getattr(setting, name) for name in ("fps", "steps", "sampler", "draft_threshold", "later_steps")
     }
     levers = base.levers.model_dump() | {"weights": setting.weights, "frame_cache": setting.frame_cache}
     return Preset(

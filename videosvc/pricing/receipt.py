@@ -113,7 +113,8 @@ def plan_as_run(compute: ComputeReceipt, quote: Quote) -> dict[str, Any]:
     if not (shortened := _cut_short(compute, quote)):
         return plan
     saved = quote.rate.price(_landing_saved_s(compute, quote))
-    most, fewest = quote.plan.most_steps, min(shortened)
+    chunk = min(shortened, key=lambda chunk: shortened[chunk])
+    most, fewest = quote.plan.steps_of(chunk), shortened[chunk]
     landed = {"what": "steps", "from": most, "to": fewest, "saves_usd": float(usd(saved))}
     return {**plan, "steps": fewest, "traded": [*plan["traded"], landed]}
 
@@ -129,7 +130,8 @@ def _drafts_saved_s(compute: ComputeReceipt, quote: Quote) -> float:
 def _landing_saved_s(compute: ComputeReceipt, quote: Quote) -> float:
     """The steps that the cap took away, at what this run's steps took."""
     shortened = _cut_short(compute, quote)
-    return sum(quote.plan.most_steps - steps for steps in shortened) * _step_s(compute) if shortened else 0.0
+    needed = sum(quote.plan.steps_of(chunk) - steps for chunk, steps in shortened.items())
+    return needed * _step_s(compute) if shortened else 0.0
 
 
 def _step_s(compute: ComputeReceipt) -> float:
@@ -147,6 +149,6 @@ def _pace(compute: ComputeReceipt, quote: Quote, beside_s: float) -> float:
     return pace if quote.plan.step_cache == "none" else max(1.0, pace)
 
 
-def _cut_short(compute: ComputeReceipt, quote: Quote) -> tuple[int, ...]:
-    """Steps of each chunk that the cap shortened."""
-    return tuple(steps for steps in compute.steps if not quote.plan.is_whole(steps))
+def _cut_short(compute: ComputeReceipt, quote: Quote) -> dict[int, int]:
+    """Steps of each chunk that the cap shortened, by its number."""
+    return {chunk: steps for chunk, steps in enumerate(compute.steps) if not quote.plan.is_whole(chunk, steps)}

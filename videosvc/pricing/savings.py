@@ -15,7 +15,7 @@ from videosvc.pricing.quote import Saving
 REFERENCE = "reference"  # the preset's name
 LEVERS = ("weights", "frame_cache", "decode", "compile", "step_cache")
 # In the order they are credited. Levers go together: only whole sets of them are measured.
-GROUPS = (LEVERS, ("steps", "sampler"), ("width", "height"), ("fps",))
+GROUPS = (LEVERS, ("steps", "sampler"), ("later_steps",), ("width", "height"), ("fps",))
 
 
 def savings_of(
@@ -55,7 +55,8 @@ def _reference(asked: Plan, folder: Path) -> Plan:
         return asked
     preset = load_preset(folder, REFERENCE)
     levers = {lever: getattr(preset.levers, lever) for lever in LEVERS}
-    return replace(asked, steps=preset.quality.steps, sampler=preset.quality.sampler, **levers)
+    quality = {name: getattr(preset.quality, name) for name in ("steps", "sampler", "later_steps")}
+    return replace(asked, **quality, **levers)
 
 
 def _name(fields: tuple[str, ...], differing: list[str]) -> str:

@@ -43,6 +43,7 @@ class Setting:
     weights: str
     frame_cache: str
     draft_threshold: float | None = None  # with sampler "draft" only
+    later_steps: int | None = None  # of chunks after the first, if they are fewer
 
     def plan(self, base: Plan, prompt: str, seed: int) -> Plan:
         """`base` in this setting."""
@@ -58,10 +59,12 @@ class Setting:
             weights=self.weights,
             frame_cache=self.frame_cache,
             draft_threshold=self.draft_threshold,
+            later_steps=self.later_steps,
         )
 
     def __str__(self) -> str:
-        return f"{self.size}, {self.steps} step{'s' if self.steps > 1 else ''} of {self.sampler}"
+        later = "" if self.later_steps is None else f", {self.later_steps} after the first chunk"
+        return f"{self.size}, {self.steps} step{'s' if self.steps > 1 else ''} of {self.sampler}{later}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +78,7 @@ class Grid:
     weights: tuple[str, ...]
     frame_caches: tuple[str, ...]
     draft_threshold: float | None
+    later_steps: tuple[int | None, ...] = (None,)
 
     @staticmethod
     def parse(
@@ -86,10 +90,12 @@ class Grid:
         samplers: str | None = None,
         weights: str | None = None,
         frame_caches: str | None = None,
+        later_steps: str | None = None,
         bf16_is_native: bool = False,
     ) -> Grid:
         """Reads lists with commas between their items. None is every size of the model, `STEPS`, every lever that the
-        family can take, and the preset's rate and sampler. Raises UserError naming the field.
+        family can take, and the preset's rate, sampler and later steps, of which "all" are as many as in the first
+        chunk. Raises UserError naming the field.
 
         `bf16_is_native`: as on a GPU. What makes the same clips at the same cost is swept once.
         """
@@ -111,6 +117,10 @@ class Grid:
                 for text in _items("frame_caches", frame_caches, levers["frame_cache"])
             ),
             draft_threshold=preset.quality.draft_threshold,
+            later_steps=tuple(
+                None if text == "all" else _whole("later_steps", text, MOST_STEPS)
+                for text in _items("later_steps", later_steps, (preset.quality.later_steps or "all",))
+            ),
         )
         if "frame_cache" in IDLE[entry.family] and len(grid.frame_caches) > 1:
             message = f"frame_caches: all are one to family {entry.family}; name one"
@@ -123,12 +133,16 @@ class Grid:
         return grid
 
     def settings(self) -> tuple[Setting, ...]:
-        """Without drafts of an odd number of steps, of which there is no half."""
-        return tuple(
-            Setting(*place, self.draft_threshold if place[3] == "draft" else None)
-            for place in product(self.sizes, self.rates, self.steps, self.samplers, self.weights, self.frame_caches)
-            if place[3] != "draft" or place[2] % 2 == 0
-        )
+        """Without drafts of an odd number of steps, of which there is no half. What comes to the same is there once."""
+        places = product(self.sizes, self.rates, self.steps, self.samplers, self.weights, self.frame_caches)
+        found = []
+        for place, later in product(places, self.later_steps):
+            steps, sampler = place[2], place[3]
+            if sampler != "draft":
+                found.append(Setting(*place, later_steps=later if later is not None and later < steps else None))
+            elif steps % 2 == 0:
+                found.append(Setting(*place, self.draft_threshold))
+        return tuple(dict.fromkeys(found))
 
     def references(self, preset: Preset, entry: ModelEntry) -> tuple[Setting, ...]:
         """As `preset` makes clips, but with no lever pulled and at the highest rate; at each size, its own last.

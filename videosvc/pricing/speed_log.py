@@ -16,8 +16,9 @@ from pathlib import Path
 from statistics import median
 from typing import Annotated
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
+from videosvc.config.json_file import read_json_file
 from videosvc.config.toml_file import Section
 
 RECENT = 5  # receipts whose median is the scale: three slow ones in a row move it
@@ -88,10 +89,7 @@ def _settled(ratios: Sequence[float], before: float | None) -> float:
 
 def load_speed_log(path: Path, fingerprint: str) -> SpeedLog:
     """The log in `path`; an empty one if it is missing, damaged or of another fit."""
-    try:
-        log = SpeedLog.model_validate_json(path.read_bytes())
-    except (OSError, ValidationError):
-        log = None
+    log = read_json_file(path, SpeedLog)
     return log if log is not None and log.fingerprint == fingerprint else SpeedLog(fingerprint=fingerprint)
 
 

@@ -212,6 +212,7 @@ def _run_briefly(plan: Plan, engine: Engine) -> None:
         steps=1,
         sampler="flow_map",  # to a model without one an Euler step
         draft_threshold=None,
+        later_steps=None,
         step_cache="none",
         input_reference=None,
     )
