@@ -146,7 +146,7 @@ def test_no_run_ever_takes_more_than_its_cap(slow_plan: Plan, run: Runner, jitte
         else:
             assert cap_s < 1.5 * slowed_s  # only where it is tight even for one step a chunk
             assert ran.frames % 8 == 0 and ran.frames < CHUNKS * 8
-    assert ended > (180 if later is None else 140)  # with fewer steps to give up, fewer caps leave room for a whole clip
+    assert ended > (180 if later is None else 140)  # of fewer steps there are fewer to give up
 
 
 def test_what_exists_is_kept(slow_plan: Plan, run: Runner) -> None:
