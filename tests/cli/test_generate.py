@@ -306,7 +306,9 @@ def signalled(clips: Path, number: signal.Signals, options: list[str], *before: 
     """Exit code and stderr of a `generate` that got a signal in the midst; `before`: what it is started by."""
     program = [*before, sys.executable, "-c", "from videosvc.cli.entry import main; main()"]
     command = [*program, "generate", PROMPT, "-o", str(clips / "a.mp4"), *options]
+    heeded = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # what a nohup around these tests ignores is inherited
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+        signal.signal(signal.SIGHUP, heeded)
         try:
             deadline = time.monotonic() + 300
             while not list(clips.iterdir()):  # the temporary file shows that the loop has begun
