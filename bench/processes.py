@@ -34,5 +34,7 @@ def generate_peak_mib(prompt: str, output: Path, *options: str) -> float:
     """The most memory that `videosvc generate` held, its ffmpeg not counted."""
     words = ("generate", prompt, "-o", str(output), *options)
     script = f"{GENERATE}; {PEAK}; sys.exit(code)"
-    done = subprocess.run([sys.executable, "-c", script, *words], check=True, stdout=subprocess.PIPE, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", script, *words], check=True, stdout=subprocess.PIPE, text=True
+    )
     return int(done.stdout.split()[-1]) / 1024

@@ -116,6 +116,7 @@ Start = Callable[..., "Api"]
 def starter(folder: Path, redis_url: str) -> Iterator[Start]:
     """Makes services on one data folder; all stop at the end."""
     with ExitStack() as stack:
+
         configs = known_configs(Path(stack.enter_context(TemporaryDirectory()), "configs"))
 
         def start(**settings: Any) -> Api:

@@ -41,19 +41,8 @@ class RedisServer:
     def start(self) -> None:
         """Returns once it answers."""
         self.process = subprocess.Popen(
-            [
-                find_server(),
-                "--port",
-                "0",
-                "--unixsocket",
-                str(self.folder / "redis.sock"),
-                "--save",
-                "",
-                "--dir",
-                str(self.folder),
-                "--maxmemory-policy",
-                "noeviction",
-            ],
+            [find_server(), "--port", "0", "--unixsocket", str(self.folder / "redis.sock"), "--save", "",
+             "--dir", str(self.folder), "--maxmemory-policy", "noeviction"],
             stdout=subprocess.DEVNULL,
         )
         patience = Retry(ConstantBackoff(0.02), 500, supported_errors=(RedisConnectionError,))
@@ -142,10 +131,7 @@ def running_postgres(*options: str) -> Iterator[str]:
         def run(program: str, *arguments: str) -> None:
             subprocess.run(
                 [str(programs / program), "-D", str(data), *arguments],
-                cwd=folder,
-                check=True,
-                stdout=subprocess.DEVNULL,
-                **identity,
+                cwd=folder, check=True, stdout=subprocess.DEVNULL, **identity,
             )
 
         run("initdb", "-A", "trust", "-U", "videosvc", "-E", "UTF8", "--locale=C", "--no-sync")

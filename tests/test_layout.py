@@ -16,7 +16,9 @@ def test_no_module_directly_in_a_source_root(root: str) -> None:
     assert sorted((ROOT / root).glob("*.py")) == []
 
 
-@pytest.mark.parametrize("package", ["queue/videosvc_queue", "kernels/videosvc_kernels", "samplers/videosvc_samplers"])
+@pytest.mark.parametrize(
+    "package", ["queue/videosvc_queue", "kernels/videosvc_kernels", "samplers/videosvc_samplers"]
+)
 def test_each_root_holds_its_typed_package(package: str) -> None:
     assert (ROOT / package / "__init__.py").is_file()
     assert (ROOT / package / "py.typed").is_file()

@@ -39,7 +39,7 @@ def make_celery(redis_url: str) -> Celery:
         task_default_queue="videosvc",
         broker_transport_options={
             "visibility_timeout": 86400,  # a bell that a killed worker had taken; the reconciler rings long before
-            "socket_timeout": 5,  # a half-open connection would hang for ever
+            "socket_timeout": 5,          # a half-open connection would hang for ever
             "socket_connect_timeout": 2,
             "socket_keepalive": True,
             "health_check_interval": 5,

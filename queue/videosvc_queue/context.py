@@ -65,7 +65,7 @@ class Context:
     ) -> None:
         """`routes`: the worker's; `nudge`: about the job, without which SQL is asked at every step."""
         self.job_id = claim.job.id
-        self.fence = claim.fence  # part of the place of this attempt's artifacts
+        self.fence = claim.fence    # part of the place of this attempt's artifacts
         self.attempt = claim.job.attempts  # 1 for the first
         self._job = claim.job
         self._store = store

@@ -76,7 +76,9 @@ class Database:
             yield sql
 
     @contextmanager
-    def _write(self, *, lock: str | None = None, durable: bool = True, patient: bool = False) -> Iterator[Connection]:
+    def _write(
+        self, *, lock: str | None = None, durable: bool = True, patient: bool = False
+    ) -> Iterator[Connection]:
         """One transaction, committed at its end.
 
         `lock`: transactions of this name run one after the other (on SQLite all do).

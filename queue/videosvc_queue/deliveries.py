@@ -66,7 +66,9 @@ class Deliveries(Database):
     def disable_webhook(self, tenant: str, url: str) -> None:
         """The address wants no more: gives up what waits for it, and clears it from jobs not yet at their end."""
         with self._write() as sql:
-            sql.execute(update(webhooks).where(webhooks.c.tenant == tenant, webhooks.c.url == url).values(due_at=None))
+            sql.execute(
+                update(webhooks).where(webhooks.c.tenant == tenant, webhooks.c.url == url).values(due_at=None)
+            )
             sql.execute(
                 update(jobs)
                 .where(jobs.c.tenant == tenant, jobs.c.status.in_([Status.QUEUED, Status.IN_PROGRESS]))
@@ -85,13 +87,7 @@ def announce(sql: Connection, job: Job, now: float) -> None:
         return
     sql.execute(
         insert(webhooks).values(
-            id=f"msg_{secrets.token_urlsafe(18)}",
-            tenant=job.tenant,
-            job_id=job.id,
-            url=job.webhook_url,
-            event=job.status,
-            attempts=0,
-            created_at=now,
-            due_at=now,
+            id=f"msg_{secrets.token_urlsafe(18)}", tenant=job.tenant, job_id=job.id, url=job.webhook_url,
+            event=job.status, attempts=0, created_at=now, due_at=now,
         )
     )

@@ -17,4 +17,6 @@ def take_due(sql: Connection, table: Table, limit: int, hold_s: float, now: floa
         .limit(limit)
         .with_for_update(skip_locked=True)  # PostgreSQL; SQLite has one writer at a time
     )
-    return sql.execute(update(table).where(table.c.id.in_(due)).values(due_at=now + hold_s).returning(*table.c)).all()
+    return sql.execute(
+        update(table).where(table.c.id.in_(due)).values(due_at=now + hold_s).returning(*table.c)
+    ).all()

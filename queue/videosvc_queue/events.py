@@ -16,7 +16,7 @@ from videosvc_queue.wire import Wire, client_options
 
 WAKE = "videosvc:wake"  # pub/sub: the id of a job that has a new event
 NUDGES = "videosvc:nudges"  # pub/sub: the id of a job that its worker had better look at, or a route with a new job
-MAX_EVENTS = 256  # kept of a job; a follower that is further behind misses the oldest progress
+MAX_EVENTS = 256        # kept of a job; a follower that is further behind misses the oldest progress
 EVENTS_KEPT_S = 3600
 PREVIEW_KEPT_S = 600
 
@@ -31,8 +31,8 @@ EVENT_ID = re.compile(r"\d{1,15}-\d{1,10}")
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    id: str  # rises within a job, even over a wiped Redis: it begins with the server's milliseconds
-    kind: str  # plan, progress, preview, completed, failed, cancelled
+    id: str               # rises within a job, even over a wiped Redis: it begins with the server's milliseconds
+    kind: str             # plan, progress, preview, completed, failed, cancelled
     data: dict[str, Any]
 
 

@@ -18,7 +18,7 @@ from videosvc_queue.wire import client_options
 
 log = logging.getLogger(__name__)
 
-READERS = 8  # connections that read events, whatever the number of followers
+READERS = 8             # connections that read events, whatever the number of followers
 RECONNECT_AFTER_S = 0.5
 
 

@@ -17,7 +17,7 @@ import subprocess
 import sys
 import time
 
-POLL_S = 0.25  # a parent that died with a forked child still holding its end of our stdin is noticed this late
+POLL_S = 0.25         # a parent that died with a forked child still holding its end of our stdin is noticed this late
 RESTART_AFTER_S = 0.2  # a server that cannot start at all must not spin
 PR_SET_PDEATHSIG = 1
 

@@ -102,7 +102,9 @@ def _remember(sql: Connection, job: NewJob, now: float) -> None:
     sql.execute(insert(idempotency), key | {"body_hash": job.body_hash, "job_id": job.id, "created_at": now})
 
 
-def _check(job: NewJob, limits: TenantLimits, now: float, waiting: int, in_minute: int, oldest: float | None) -> None:
+def _check(
+    job: NewJob, limits: TenantLimits, now: float, waiting: int, in_minute: int, oldest: float | None
+) -> None:
     """`in_minute`: jobs of the last one, the first of which came at `oldest`."""
     if waiting >= limits.max_queued:
         raise QueueFull(limits.max_queued, retry_after_s=max(1.0, job.predicted_s))

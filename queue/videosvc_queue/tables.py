@@ -78,7 +78,9 @@ jobs = Table(
     Column("losses", Integer, nullable=False),  # attempts that came to nothing: worker lost, or it raised
     Column("deleted_at", Double),  # hidden from its tenant since
     # claim; and `ahead`, which sums predicted_s of what comes first without a look at the rows, large as they are
-    Index("ix_jobs_fair_order", "status", "route", "tier_rank", "virtual_start", "created_at", "id", "predicted_s"),
+    Index(
+        "ix_jobs_fair_order", "status", "route", "tier_rank", "virtual_start", "created_at", "id", "predicted_s"
+    ),
     Index(None, "tenant", "status"),  # limits
     Index(None, "tenant", "created_at", "id"),  # list, per_minute
     Index(None, "removed_at", "expires_at"),  # retention

@@ -34,7 +34,10 @@ def end(
     if not target.terminal:
         raise ValueError(f"{target} is no end")
     row = sql.execute(
-        move(job.status, target).where(jobs.c.id == job.id).values(completed_at=now, **values).returning(*JOB_COLUMNS)
+        move(job.status, target)
+        .where(jobs.c.id == job.id)
+        .values(completed_at=now, **values)
+        .returning(*JOB_COLUMNS)
     ).one()
     ended = to_job(row)
     with together(sql):

@@ -49,8 +49,8 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    status: int | None  # of HTTP; None: there was none
-    error: str | None  # None: delivered
+    status: int | None   # of HTTP; None: there was none
+    error: str | None    # None: delivered
 
 
 class WebhookSender(Ticker):

@@ -44,12 +44,12 @@ DRAIN_GRACE_S = 20.0  # over the time to drain, for a checkpoint, before the pro
 
 @dataclass(frozen=True, slots=True)
 class WorkerOptions:
-    name: str  # unique among all workers
+    name: str                  # unique among all workers
     routes: Sequence[str]
-    device: str  # for people
+    device: str                # for people
     database_url: str
     redis_url: str
-    drain_s: float = 10.0  # after SIGTERM a job that ends within this time may end; another is given back
+    drain_s: float = 10.0      # after SIGTERM a job that ends within this time may end; another is given back
     beat_s: float = BEAT_S
 
 
@@ -86,7 +86,7 @@ def worker_main(
         pool="prefork",
         concurrency=1,
         queues=[queue_name(route) for route in options.routes],
-        without_gossip=True,  # both wait for other workers, and nobody reads what they say
+        without_gossip=True,   # both wait for other workers, and nobody reads what they say
         without_mingle=True,
         loglevel=logging.getLogger().getEffectiveLevel(),
         quiet=True,

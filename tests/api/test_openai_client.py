@@ -26,11 +26,7 @@ def client(api: Api) -> Iterator[openai.OpenAI]:
 def test_create_retrieve_list_delete(client: openai.OpenAI) -> None:
     extra = {"metadata": {"shelf": "3", "row": "ä"}, "seed": 7, "max_cost_usd": 0.01, "tier": "batch"}
     video = client.videos.create(
-        prompt="a fish",
-        model="toyworld",
-        seconds="4",
-        size="96x96",
-        extra_body=extra,  # type: ignore[arg-type]
+        prompt="a fish", model="toyworld", seconds="4", size="96x96", extra_body=extra  # type: ignore[arg-type]
     )
     assert (video.status, video.seconds, video.size, video.model) == ("queued", "4", "96x96", "toyworld")
     assert video.model_extra is not None

@@ -51,7 +51,9 @@ def test_json_is_one_object_alone_on_stdout(clips: Path, capfd: pytest.CaptureFi
     assert list(clips.iterdir()) == [clip]
 
 
-def test_the_summary_tells_file_size_length_and_compute(clips: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_the_summary_tells_file_size_length_and_compute(
+    clips: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     clip = clips / "a.mp4"
     assert run(["generate", PROMPT, "-o", str(clip), *QUICK]) == 0
     out, _ = capfd.readouterr()
@@ -171,7 +173,9 @@ def test_bad_input_is_one_line_that_names_the_option(
     assert list(clips.iterdir()) == []
 
 
-def test_a_truncated_checkpoint_is_one_line(clips: Path, tiny_copy: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_truncated_checkpoint_is_one_line(
+    clips: Path, tiny_copy: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     weights = tiny_copy / "transformer" / "diffusion_pytorch_model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
     assert run(["generate", PROMPT, "-o", str(clips / "a.mp4"), *QUICK]) == 2
@@ -179,7 +183,9 @@ def test_a_truncated_checkpoint_is_one_line(clips: Path, tiny_copy: Path, capfd:
     assert list(clips.iterdir()) == []
 
 
-def test_a_missing_checkpoint_file_is_one_line(clips: Path, tiny_copy: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_missing_checkpoint_file_is_one_line(
+    clips: Path, tiny_copy: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     (tiny_copy / "vae" / "diffusion_pytorch_model.safetensors").unlink()
     assert run(["generate", PROMPT, "-o", str(clips / "a.mp4"), *QUICK]) == 2
     _expect_one_line(capfd, "error: ", "vae/diffusion_pytorch_model.safetensors is missing")

@@ -99,7 +99,9 @@ def test_a_preset_with_levers_that_make_no_sense_is_refused(tmp_path: Path) -> N
 
 def test_a_preset_too_large_for_the_model_is_named(tmp_path: Path) -> None:
     models = (CHECKOUT_CONFIGS / "models.toml").read_text()
-    models = models.replace("max_side = 128", "max_side = 64").replace('["64x64", "96x96", "128x128"]', '["64x64"]')
+    models = models.replace("max_side = 128", "max_side = 64").replace(
+        '["64x64", "96x96", "128x128"]', '["64x64"]'
+    )
     (tmp_path / "models.toml").write_text(models)
     (tmp_path / "presets").mkdir()
     (tmp_path / "presets" / "quality.toml").write_text(preset_text("quality"))

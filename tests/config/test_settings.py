@@ -99,7 +99,9 @@ def test_a_wrong_value_of_the_service_is_named(
     assert "hidden" not in caught.value.message and "pattern" not in caught.value.message
 
 
-def test_origins_have_commas_between_them_in_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_origins_have_commas_between_them_in_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("VIDEOSVC_CORS_ORIGINS", "https://a.example, http://b.example:81")
     assert load_settings(tmp_path).cors_origins == ("https://a.example", "http://b.example:81")
     (tmp_path / "service.toml").write_text('cors_origins = ["https://c.example"]')

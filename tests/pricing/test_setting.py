@@ -95,6 +95,7 @@ def test_steps_of_later_chunks_are_swept_where_they_are_fewer(entry: ModelEntry)
     grid = Grid.parse(entry, BALANCED, **native, steps="1,4", later_steps="all,2,8")
     assert [(one.steps, one.later_steps) for one in grid.settings()] == [(1, None), (4, None), (4, 2)]
     assert str(grid.settings()[-1]) == "64x64, 4 steps of flow_map, 2 after the first chunk"
+    assert [one.steps_told for one in grid.settings()] == ["1", "4", "4, then 2"]
     with pytest.raises(UserError, match="later_steps: 'some' must be a whole number"):
         Grid.parse(entry, BALANCED, later_steps="some")
 

@@ -65,7 +65,9 @@ def test_preview_is_the_newest(bus: EventBus) -> None:
     assert bus.get_preview("a") == b"\xff\xd8two"
 
 
-def test_without_redis_writing_is_silent_and_said_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_without_redis_writing_is_silent_and_said_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     with EmbeddedRedis(tmp_path) as server:
         bus = EventBus(server.url)
         bus.publish("a", "plan", {})

@@ -54,7 +54,9 @@ def test_a_refused_job_leaves_its_key_free(store: Store, new_job: NewJobs) -> No
 
 
 @pytest.mark.parametrize("tidied", [False, True])
-def test_a_key_is_free_again_after_a_day(database_url: str, clock: Clock, new_job: NewJobs, tidied: bool) -> None:
+def test_a_key_is_free_again_after_a_day(
+    database_url: str, clock: Clock, new_job: NewJobs, tidied: bool
+) -> None:
     with Store(database_url, clock) as store:
         store.submit(new_job(idempotency_key="k", body_hash="b"), LIMITS)
         clock.now += 24 * 3600 - 1

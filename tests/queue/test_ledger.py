@@ -37,9 +37,7 @@ def test_a_job_is_held_then_charged_and_released(store: Store, database_url: str
     assert claim is not None
     store.finish(new.id, claim.fence, Status.COMPLETED, result={}, charge_usd=Decimal("0.020000002"))
     assert ledger_rows(database_url)[new.id] == {
-        "hold": Decimal("0.030000001"),
-        "charge": Decimal("0.020000002"),
-        "release": Decimal("0.030000001"),
+        "hold": Decimal("0.030000001"), "charge": Decimal("0.020000002"), "release": Decimal("0.030000001"),
     }
     assert store.spent_today("ann") == Decimal("0.020000002")
 

@@ -28,7 +28,9 @@ def test_a_doorbell_for_each_time_a_job_is_queued(store: Store, new_job: NewJobs
     assert again.id > ring.id
 
 
-def test_a_doorbell_taken_but_not_rung_is_due_again(database_url: str, clock: Clock, new_job: NewJobs) -> None:
+def test_a_doorbell_taken_but_not_rung_is_due_again(
+    database_url: str, clock: Clock, new_job: NewJobs
+) -> None:
     with Store(database_url, clock) as store:
         for _ in range(3):
             store.submit(new_job(), LIMITS)
@@ -62,13 +64,14 @@ def test_webhooks_are_written_with_the_end(store: Store, new_job: NewJobs) -> No
     store.cancel(silent.id, "ann")
     messages = store.due_webhooks()
     assert [(message.job_id, message.event, message.url) for message in messages] == [
-        (done.id, Status.COMPLETED, "https://a.example"),
-        (cancelled.id, Status.CANCELLED, "https://b.example"),
+        (done.id, Status.COMPLETED, "https://a.example"), (cancelled.id, Status.CANCELLED, "https://b.example"),
     ]
     assert store.due_webhooks() == []
 
 
-def test_a_webhook_is_tried_until_delivered_or_given_up(database_url: str, clock: Clock, new_job: NewJobs) -> None:
+def test_a_webhook_is_tried_until_delivered_or_given_up(
+    database_url: str, clock: Clock, new_job: NewJobs
+) -> None:
     with Store(database_url, clock) as store:
         new = new_job(webhook_url="https://a.example")
         store.submit(new, LIMITS)

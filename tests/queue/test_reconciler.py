@@ -171,7 +171,9 @@ def test_two_reconcilers_take_a_job_away_once(
 ) -> None:
     job = submit()
     claim(store)
-    replicas = [Reconciler(store, make_celery(redis_url), bus, lease_s=30, every_s=2, clock=steady) for _ in range(2)]
+    replicas = [
+        Reconciler(store, make_celery(redis_url), bus, lease_s=30, every_s=2, clock=steady) for _ in range(2)
+    ]
     for _ in range(20):
         for replica in replicas:
             replica.tick()

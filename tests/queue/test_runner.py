@@ -303,7 +303,9 @@ def test_each_rest_is_twice_as_long_up_to_half_a_minute() -> None:
     assert [rest_s(failed) for failed in range(6)] == [2.0, 4.0, 8.0, 16.0, 30.0, 30.0]
 
 
-def test_runs_to_its_end_without_redis(store: Store, own_redis: RedisServer, submit: Callable[..., Job]) -> None:
+def test_runs_to_its_end_without_redis(
+    store: Store, own_redis: RedisServer, submit: Callable[..., Job]
+) -> None:
     submit()
     bus = EventBus(own_redis.url)
     own_redis.kill()

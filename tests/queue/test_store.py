@@ -63,7 +63,9 @@ def test_pages_join_up_both_ways(store: Store, new_job: NewJobs) -> None:
     assert store.list("ann", after=ids[0]) == []
 
 
-def test_pages_join_up_across_jobs_of_one_instant(database_url: str, clock: Clock, new_job: NewJobs) -> None:
+def test_pages_join_up_across_jobs_of_one_instant(
+    database_url: str, clock: Clock, new_job: NewJobs
+) -> None:
     with Store(database_url, clock) as store:
         ids = [store.submit(new_job(), LIMITS)[0].id for _ in range(4)]
         first = store.list("ann", limit=2)
@@ -97,10 +99,7 @@ def test_a_run_from_claim_to_finish(store: Store, new_job: NewJobs) -> None:
     done = store.get(new.id)
     assert done is not None
     assert (done.status, done.progress, done.result, done.expires_at) == (
-        Status.COMPLETED,
-        100,
-        {"video": "a.mp4"},
-        9e9,
+        Status.COMPLETED, 100, {"video": "a.mp4"}, 9e9,
     )
     assert done.completed_at is not None
     assert done.detail == {"steps": 4}
@@ -127,13 +126,8 @@ def test_a_failure_keeps_progress_and_reason(store: Store, new_job: NewJobs) -> 
     assert claim is not None
     store.beat(claim.job.id, claim.fence, progress=30)
     store.finish(
-        claim.job.id,
-        claim.fence,
-        Status.FAILED,
-        result=None,
-        charge_usd=Decimal(0),
-        error_code="out_of_memory",
-        error_message="the device has too little memory",
+        claim.job.id, claim.fence, Status.FAILED, result=None, charge_usd=Decimal(0),
+        error_code="out_of_memory", error_message="the device has too little memory",
     )
     failed = store.get(claim.job.id)
     assert failed is not None
@@ -242,7 +236,9 @@ def test_ahead_adds_up_what_runs_before(store: Store, new_job: NewJobs) -> None:
     assert store.ahead(last) == Ahead(jobs=1, compute_s=12.0, workers=1)
 
 
-def test_ahead_is_all_that_the_workers_of_the_route_take(database_url: str, clock: Clock, new_job: NewJobs) -> None:
+def test_ahead_is_all_that_the_workers_of_the_route_take(
+    database_url: str, clock: Clock, new_job: NewJobs
+) -> None:
     with Store(database_url, clock) as store:
         for route, predicted_s in (("toy", 40.0), ("wan", 20.0), ("wan", 9.0), ("far", 5.0)):
             store.submit(new_job(tenant=f"{route} {predicted_s}", route=route, predicted_s=predicted_s), LIMITS)
@@ -305,8 +301,7 @@ def test_workers_are_live_while_they_say_so(database_url: str, clock: Clock) -> 
         store.register_worker("one", ["toy", "wan"], "cuda:0")
         store.register_worker("two", ["toy"], "cpu")
         assert [(worker.name, worker.routes) for worker in store.live_workers()] == [
-            ("one", ("toy", "wan")),
-            ("two", ("toy",)),
+            ("one", ("toy", "wan")), ("two", ("toy",)),
         ]
         store.register_worker("one", ["wan"], "cuda:0", {"clips": 3}, {"flying": "it has no wings"})
         assert [worker.name for worker in store.live_workers("toy")] == ["two"]

@@ -94,7 +94,9 @@ def test_a_message_is_signed_and_sent_once(
     assert headers["content-type"] == "application/json"
 
 
-def test_its_thread_delivers(store: Store, receiver: Receiver, clock: Clock, end_job: Callable[[str], str]) -> None:
+def test_its_thread_delivers(
+    store: Store, receiver: Receiver, clock: Clock, end_job: Callable[[str], str]
+) -> None:
     with WebhookSender(store, describe, allow_private=True, every_s=0.01, clock=clock):
         end_job(receiver.url)
         eventually(lambda: receiver.got)

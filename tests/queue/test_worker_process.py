@@ -49,7 +49,9 @@ class Service:
         name = f"worker{len(self.workers)}"
         worker = self.begin_worker(drain_s, *more)
         eventually(lambda: worker.poll() is not None or "ready." in self.log(name), timeout_s=60)
-        eventually(lambda: worker.poll() is not None or name in {alive.name for alive in self.store.live_workers()}, 60)
+        eventually(
+            lambda: worker.poll() is not None or name in {alive.name for alive in self.store.live_workers()}, 60
+        )
         return worker
 
     def begin_worker(self, drain_s: float, *more: str) -> subprocess.Popen[bytes]:

@@ -180,12 +180,7 @@ def test_what_a_cap_leaves_of_a_clip_can_be_fetched(
 
 
 def test_a_model_that_is_gone_or_damaged_is_named(
-    bench: Bench,
-    handler: VideoHandler,
-    quoted: Any,
-    submitted: Any,
-    folder: Path,
-    tiny_checkpoint: Path,
+    bench: Bench, handler: VideoHandler, quoted: Any, submitted: Any, folder: Path, tiny_checkpoint: Path,
     tmp_path: Path,
 ) -> None:
     models = folder / "models.toml"

@@ -2,8 +2,8 @@
 
 True latents are noised a little and denoised by the student in one jump, the last of a schedule: what comes out shows
 the same clip with the student's own mistakes, and the decoder learns to draw the true frames from it. (Three blocks
-more at each resolution and a discriminator of patches, for 30 minutes, made outlines a shade darker and no shape more
-right.)
+more at each resolution and a discriminator of patches, in half an hour, made outlines a shade darker and no shape more
+right, of 16 clips that were looked at.)
 """
 
 from __future__ import annotations

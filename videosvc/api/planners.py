@@ -73,7 +73,7 @@ class Planners:
 
     def _fetch_models(self) -> None:
         """In a thread, those of a hub that are not on this machine: a price is worked out from a model's files."""
-        entries = frozenset(load_models(self._config.folder).values())
+        entries = frozenset(e for e in load_models(self._config.folder).values() if e.revision is not None)
         if entries != self._fetched and not self._fetching.locked():
             threading.Thread(target=self._fetch, args=[entries], name="fetch-models", daemon=True).start()
 

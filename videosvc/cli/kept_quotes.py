@@ -19,7 +19,6 @@ ID = re.compile(r"quote_[A-Za-z0-9_-]{24}")
 
 
 class KeptQuote(Section):
-    expires_at: float  # Unix seconds
     asked: dict[str, str]  # the options that were given
     quote: dict[str, Any]  # `Quote.fields`
 
@@ -33,7 +32,7 @@ def keep_quote(data_dir: Path, quote: Quote, asked: dict[str, str]) -> None:
     """Removes those that have expired. Raises OSError."""
     folder = data_dir / "quotes"
     folder.mkdir(mode=0o700, exist_ok=True)  # a quote has its prompt in it
-    kept = KeptQuote(expires_at=quote.expires_at, asked=asked, quote=quote.fields())
+    kept = KeptQuote(asked=asked, quote=quote.fields())
     write_json_file(folder / f"{quote.id}.json", kept)
     for path in folder.glob("quote_*.json"):
         with suppress(OSError):
@@ -53,8 +52,6 @@ def take_quote(
     if kept is None:
         message = f"quote_id: there is no quote {reprlib.repr(quote_id)} on this machine; `videosvc quote` makes one"
         raise UserError(message, param="quote_id")
-    if kept.expires_at <= time.time():
-        raise UserError("quote_id: this quote has expired; ask for a new one", param="quote_id")
     for field, value in asked.items():
         before = kept.asked.get(field)
         if before is None or not _same(value, before):
@@ -66,6 +63,8 @@ def take_quote(
             raise ValueError(quote.price_usd)
     except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
         raise UserError("quote_id: this quote is of another version; ask for a new one", param="quote_id") from error
+    if quote.expires_at <= time.time():
+        raise UserError("quote_id: this quote has expired; ask for a new one", param="quote_id")
     if quote.plan.input_reference != (None if picture is None else picture.digest):
         message = "input_reference: give what was quoted, the same picture or none, or ask for a new quote"
         raise UserError(message, param="input_reference")

@@ -295,7 +295,7 @@ def _print(found: Findings, best: Sequence[Finding], chosen: Finding, title: str
         error = "" if finding.error is None else f" ±{finding.error:.3f}"
         role = "chosen" if finding is chosen else "" if finding in best else "reference"
         table.add_row(
-            str(setting.size), str(setting.fps), str(setting.steps), setting.sampler, setting.weights,
+            str(setting.size), str(setting.fps), setting.steps_told, setting.sampler, setting.weights,
             setting.frame_cache, f"{finding.quality:.3f}{error}", f"{finding.compute_s[1]:.3g}",
             f"{finding.price_usd:.3g}", role,
         )  # fmt: skip

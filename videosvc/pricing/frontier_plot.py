@@ -112,4 +112,4 @@ def _label_of(finding: Finding) -> str:
     size = str(setting.size.width) if setting.size.width == setting.size.height else str(setting.size)
     levers = (setting.weights, setting.frame_cache)
     pulled = [] if levers == ("native", "native") else ["/".join(levers)]
-    return " · ".join([size, str(setting.steps), *pulled])
+    return " · ".join([size, setting.steps_told, *pulled])

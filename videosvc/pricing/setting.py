@@ -62,6 +62,11 @@ class Setting:
             later_steps=self.later_steps,
         )
 
+    @property
+    def steps_told(self) -> str:
+        """For a table: of the first chunk, and of each later one if they are fewer."""
+        return str(self.steps) if self.later_steps is None else f"{self.steps}, then {self.later_steps}"
+
     def __str__(self) -> str:
         later = "" if self.later_steps is None else f", {self.later_steps} after the first chunk"
         return f"{self.size}, {self.steps} step{'s' if self.steps > 1 else ''} of {self.sampler}{later}"

@@ -47,7 +47,9 @@ def upgrade() -> None:
         Column("losses", Integer, nullable=False),
         Column("deleted_at", Double),
     )
-    op.create_index("ix_jobs_fair_order", "jobs", ["status", "route", "tier_rank", "virtual_start", "created_at", "id"])
+    op.create_index(
+        "ix_jobs_fair_order", "jobs", ["status", "route", "tier_rank", "virtual_start", "created_at", "id"]
+    )
     op.create_index("ix_jobs_tenant_status", "jobs", ["tenant", "status"])
     op.create_index("ix_jobs_tenant_created_at_id", "jobs", ["tenant", "created_at", "id"])
     op.create_index("ix_jobs_removed_at_expires_at", "jobs", ["removed_at", "expires_at"])
