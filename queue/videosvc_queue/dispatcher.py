@@ -14,6 +14,8 @@ from videosvc_queue.store import Store
 from videosvc_queue.ticker import Ticker
 from videosvc_queue.tiers import Tier
 
+MARK_S = 0.1  # between two marks in SQL that bells were rung: one for each took as long as to ring it
+MOST = 100  # jobs of one mark
 SWEEP_S = 1.0  # for bells that other processes wrote: jobs given back, and those of a process that died
 
 
@@ -27,7 +29,8 @@ class Dispatcher(Ticker):
         self._bus = bus
         self._every_s = every_s
         self._submitted: deque[Job] = deque()
-        self._swept_at = float("-inf")
+        self._rung: list[Job] = []
+        self._swept_at = self._marked_at = float("-inf")
 
     def submitted(self, job: Job) -> None:
         """Call it once the job is committed; it returns at once, and the bell rings at once. Without the outbox being
@@ -36,20 +39,22 @@ class Dispatcher(Ticker):
         self.kick()
 
     def _work(self) -> bool:
-        own = self._ring_own()
-        now = time.monotonic()
-        if own and now - self._swept_at < self._every_s:
-            return True
-        self._swept_at = now
-        return self.sweep() or own
-
-    def _ring_own(self) -> bool:
-        jobs = [self._submitted.popleft() for _ in range(len(self._submitted))]
-        for job in jobs:
+        rang = bool(self._submitted)
+        while self._submitted:
+            job = self._submitted.popleft()
             self._ring(job.id, job.route, job.tier)
-        if jobs:
-            self._store.mark_rung(jobs)
-        return bool(jobs)
+            self._rung.append(job)
+        now = time.monotonic()
+        sweeps = not rang or now - self._swept_at >= self._every_s
+        if sweeps or now - self._marked_at >= MARK_S:
+            self._marked_at = now
+            while self._rung:
+                self._store.mark_rung(self._rung[:MOST])
+                del self._rung[:MOST]
+        if sweeps:
+            self._swept_at = now
+            return self.sweep() or rang
+        return True
 
     def _ring(self, job_id: str, route: str, tier: Tier) -> None:
         ring(self._celery, job_id, route, tier)

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import Connection, bindparam, func, select, update
+from sqlalchemy import Connection, bindparam, func, literal_column, select, update
+from sqlalchemy.dialects import postgresql, sqlite
 
 from videosvc_queue.database import upsert
 from videosvc_queue.job import NewJob
@@ -33,6 +34,13 @@ REACHED = (
     .scalar_subquery(),
 )
 _NEXT = select(*REACHED)
+# Made once, as REACHED is: making it took longer than running it.
+_TAKE = {
+    dialect: insert(flows).on_conflict_do_update(
+        index_elements=["tenant", "route", "tier"], set_={"finish_tag": literal_column("excluded.finish_tag")}
+    )
+    for dialect, insert in (("sqlite", sqlite.insert), ("postgresql", postgresql.insert))
+}
 
 
 def next_start(sql: Connection, tenant: str, route: str, tier: Tier) -> float:
@@ -42,13 +50,8 @@ def next_start(sql: Connection, tenant: str, route: str, tier: Tier) -> float:
 
 def take_place(sql: Connection, job: NewJob, finish: float) -> None:
     """A new job has its place, up to the virtual time `finish`."""
-    insert = upsert(sql, flows)
-    sql.execute(
-        insert.on_conflict_do_update(
-            index_elements=["tenant", "route", "tier"], set_={"finish_tag": insert.excluded.finish_tag}
-        ),
-        {"tenant": job.tenant, "route": job.route, "tier": job.tier, "finish_tag": finish},
-    )
+    place = {"tenant": job.tenant, "route": job.route, "tier": job.tier, "finish_tag": finish}
+    sql.execute(_TAKE[sql.dialect.name], place)
 
 
 def leave_place(sql: Connection, job_id: str) -> None:

@@ -16,8 +16,6 @@ from videosvc_queue.tables import jobs, workers
 from videosvc_queue.tiers import Tier
 from videosvc_queue.workers import LIVE_S
 
-Seen = tuple[Job, Ahead | None]  # what stands before it, if it is queued
-
 # What is asked most, by every poll: made once, as making a statement takes longer than running it.
 _ALIVE = workers.c.route == bindparam("route"), workers.c.seen_at > bindparam("seen_after")
 # Routes whose jobs stand in one line with those of the route: all that its workers take.
@@ -50,11 +48,10 @@ class Lookup(Database):
             row = sql.execute(_JOBS, {"job_ids": [job_id]}).one_or_none()
         return None if row is None or tenant not in (None, row.tenant) else to_job(row)
 
-    def look(self, job_ids: Collection[str]) -> dict[str, Seen]:
-        """Those of the jobs that there are and that nobody deleted, each that is queued with what stands before it."""
+    def find(self, job_ids: Collection[str]) -> builtins.list[Job]:
+        """Those that there are and that nobody deleted, in any order."""
         with self._read() as sql:
-            found = [to_job(row) for row in sql.execute(_JOBS, {"job_ids": list(job_ids)})]
-            return {job.id: (job, self._ahead(sql, job) if job.status is Status.QUEUED else None) for job in found}
+            return [to_job(row) for row in sql.execute(_JOBS, {"job_ids": [*job_ids]})]
 
     def list(
         self, tenant: str, after: str | None = None, limit: int = 20, order: Literal["asc", "desc"] = "desc"

@@ -13,6 +13,6 @@ from videosvc_queue.tables import jobs
 JOB_COLUMNS: tuple[Column[Any], ...] = tuple(jobs.c[field.name] for field in dataclasses.fields(Job))
 
 
-def to_job(row: Row[Any]) -> Job:
-    """`row` has JOB_COLUMNS, and maybe others."""
-    return Job(**{column.name: row._mapping[column] for column in JOB_COLUMNS})
+def to_job(row: Row[*tuple[Any, ...]]) -> Job:
+    """`row` begins with JOB_COLUMNS, which are Job's fields in their order."""
+    return Job(*row[: len(JOB_COLUMNS)])

@@ -14,6 +14,7 @@ from videosvc_queue.outbox import Outbox
 from videosvc_queue.preemption import Preemption
 from videosvc_queue.quotes import Quotes
 from videosvc_queue.retention import Retention
+from videosvc_queue.standing import Standings
 from videosvc_queue.submit import Submission
 from videosvc_queue.tenants import Tenants
 from videosvc_queue.workers import Workers
@@ -21,7 +22,8 @@ from videosvc_queue.workers import Workers
 
 class Store(
     Submission,  # submit, replay
-    Lookup,  # get, list, ahead
+    Lookup,  # get, find, list, ahead
+    Standings,  # standing
     Claiming,  # next_job, claim
     Leases,  # beat, watch, give_back, heartbeats, requeue
     Preemption,  # must_make_way

@@ -82,7 +82,7 @@ class Submission(Database):
 
 def _earlier(sql: Connection, tenant: str, key: str, body_hash: str | None, now: float) -> Job | None:
     used = sql.execute(
-        select(idempotency.c.body_hash, jobs.c.deleted_at, *JOB_COLUMNS)
+        select(*JOB_COLUMNS, idempotency.c.body_hash, jobs.c.deleted_at)
         .join(jobs, jobs.c.id == idempotency.c.job_id)
         .where(idempotency.c.tenant == tenant, idempotency.c.key == key)
         .where(idempotency.c.created_at > now - KEY_LIFE_S)

@@ -11,9 +11,9 @@ from typing import cast
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from videosvc.api.shared_reads import SharedReads
-from videosvc_queue.job import NewJob
-from videosvc_queue.lookup import Seen
+from videosvc.api.shared_reads import KEPT_S, Seen, SharedReads
+from videosvc_queue.job import Job, NewJob
+from videosvc_queue.standing import Standing
 from videosvc_queue.store import Store
 from videosvc_queue.tenants import TenantLimits
 from videosvc_queue.tiers import Tier
@@ -25,15 +25,20 @@ class Gated:
     def __init__(self, store: Store) -> None:
         self.gate = threading.Event()
         self.reads: list[set[str]] = []
+        self.standings = 0
         self.away = False
         self._store = store
 
-    def look(self, job_ids: Collection[str]) -> dict[str, Seen]:
+    def find(self, job_ids: Collection[str]) -> list[Job]:
         assert self.gate.wait(30)
         self.reads.append(set(job_ids))
         if self.away:
             raise OperationalError("SELECT", {}, Exception("gone"))
-        return self._store.look(job_ids)
+        return self._store.find(job_ids)
+
+    def standing(self) -> Standing:
+        self.standings += 1
+        return self._store.standing()
 
 
 @pytest.fixture
@@ -102,3 +107,18 @@ def test_whoever_leaves_takes_no_answer_from_others(gated: Gated) -> None:
 
     seen = asyncio.run(answer())
     assert seen is not None and seen[0].id == "job_0"
+
+
+def test_the_queue_is_read_again_when_some_time_has_passed(gated: Gated, store: Store) -> None:
+    async def answers() -> list[Seen | None]:
+        reads = SharedReads(cast(Store, gated))
+        gated.gate.set()
+        first = [await reads.look(job_id) for job_id in ids(4, 3, 4)]
+        assert gated.standings == 1
+        store.cancel("job_0", "ann")
+        await asyncio.sleep(KEPT_S)
+        return [*first, await reads.look("job_4")]
+
+    found = asyncio.run(answers())
+    assert [seen and seen[1] and seen[1].jobs for seen in found] == [4, 3, 4, 3]
+    assert gated.standings == 2

@@ -7,6 +7,7 @@ import ipaddress
 import reprlib
 import time
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Annotated
 
 from fastapi import Request, Security
@@ -81,6 +82,7 @@ class Auth:
             raise ApiError(403, "forbidden", f"{reprlib.repr(origin)} is none of cors_origins", "Origin")
 
 
+@lru_cache(maxsize=64)  # each request's Host
 def is_loopback(host: str) -> bool:
     """Whether only this machine can reach a server that listens on `host`."""
     if host == "localhost":

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from collections.abc import Collection
 
 from anyio import CapacityLimiter, to_thread
 
-from videosvc_queue.lookup import Seen
+from videosvc_queue.job import Ahead, Job, Status
+from videosvc_queue.standing import Standing
 from videosvc_queue.store import Store
 
+Seen = tuple[Job, Ahead | None]  # what stands before it, if it is queued
+
 MOST = 100  # jobs of one read
+KEPT_S = 0.25  # for so long it counts how the queue stood
+SHARE = 0.1  # longer, where reading it would take more of the time
 
 
 class SharedReads:
@@ -24,6 +31,8 @@ class SharedReads:
         self._waiting: list[tuple[str, asyncio.Future[Seen | None]]] = []
         self._reading: asyncio.Task[None] | None = None
         self._thread = CapacityLimiter(1)  # its own: polls do not wait behind routes that take long
+        self._standing: Standing | None = None
+        self._kept_until = float("-inf")
 
     async def look(self, job_id: str) -> Seen | None:
         """None: there is no such job. Raises sqlalchemy.exc.SQLAlchemyError."""
@@ -38,7 +47,7 @@ class SharedReads:
             batch, self._waiting = self._waiting[:MOST], self._waiting[MOST:]
             try:
                 ids = {job_id for job_id, _ in batch}
-                found = await to_thread.run_sync(self._store.look, ids, limiter=self._thread)
+                found = await to_thread.run_sync(self._find, ids, limiter=self._thread)
             except Exception as error:  # of all that wait by now: the next read would keep them as long, and fail too
                 failed, self._waiting = [*batch, *self._waiting], []
                 for _, answer in failed:
@@ -48,3 +57,15 @@ class SharedReads:
                 for job_id, answer in batch:
                     if not answer.done():
                         answer.set_result(found.get(job_id))
+
+    def _find(self, job_ids: Collection[str]) -> dict[str, Seen]:
+        jobs = self._store.find(job_ids)
+        return {job.id: (job, self._stood().ahead(job) if job.status is Status.QUEUED else None) for job in jobs}
+
+    def _stood(self) -> Standing:
+        began = time.monotonic()
+        if self._standing is None or began > self._kept_until:
+            self._standing = self._store.standing()
+            now = time.monotonic()
+            self._kept_until = now + max(KEPT_S, (now - began) / SHARE)
+        return self._standing

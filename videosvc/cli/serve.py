@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import signal
 import socket
@@ -97,6 +98,8 @@ def _run(app: FastAPI, listener: socket.socket, host: str) -> None:
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             await super().startup(sockets)
             if self.started:
+                gc.collect()
+                gc.freeze()  # else collections look at all modules' objects again: 0.1 s in which nobody is answered
                 name = f"[{host}]" if ":" in host else host
                 print(f"videosvc serves on http://{name}:{listener.getsockname()[1]}", flush=True)
 
