@@ -1,4 +1,4 @@
-"""S3 as it meets us when it is away, or allows little."""
+"""S3: one that works, and as it meets us when it is away, or allows little."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import fsspec
+import httpx
 import pytest
+from moto.server import ThreadedMotoServer
 
 from videosvc.artifacts.store import ArtifactStore
 
@@ -26,6 +28,22 @@ def _bucket(port: int) -> Iterator[ArtifactStore]:
         s3.clear_instance_cache()  # which knows the address of the one before
         yield ArtifactStore("s3://bucket/prefix")
         s3.clear_instance_cache()
+
+
+@contextmanager
+def working_bucket() -> Iterator[ArtifactStore]:
+    """Empty at first. While it is open, every store of "s3://bucket/prefix" is this one, in this process's children
+    too."""
+    server = ThreadedMotoServer(port=0, verbose=False)
+    server.start()
+    try:
+        port = server.get_host_and_port()[1]
+        httpx.post(f"http://127.0.0.1:{port}/moto-api/reset")  # another one of this process left what it had
+        with _bucket(port) as store:
+            fsspec.filesystem("s3").mkdir("bucket")
+            yield store
+    finally:
+        server.stop()
 
 
 @contextmanager

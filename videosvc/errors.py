@@ -53,6 +53,10 @@ class GenerationError(Exception):
     exit_code = 4
 
 
+class EncoderStopped(GenerationError):
+    """Somebody ended ffmpeg, as an init system does that stops every process of a service at once."""
+
+
 class CapTooLow(UserError):
     """No plan that is allowed fits the cap. `cheapest_usd` is the price of the cheapest one."""
 

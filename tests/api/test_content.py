@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from fsspec.implementations.local import LocalFileSystem
 
-from api_service import FILES, Api
+from api_service import FILES, Api, Start
+from buckets import working_bucket
 from videosvc.artifacts.retention import Sweeper
 
 
@@ -152,3 +153,21 @@ def test_a_store_that_is_away_is_no_bug(done: str, api: Api, monkeypatch: pytest
         answer = client.get(done)
     assert (answer.status_code, answer.json()["error"]["code"]) == (503, "unavailable")
     assert int(answer.headers["Retry-After"]) >= 1
+
+
+def test_files_in_a_bucket(start: Start, tmp_path: Path) -> None:
+    with working_bucket():
+        api = start(artifact_url="s3://bucket/prefix")
+        content = f"/v1/videos/{api.create()['id']}/content"
+        api.complete(tmp_path)
+        whole = FILES["video.mp4"]
+        with api.client() as client:
+            assert client.get(content).content == whole
+            part = client.get(content, headers={"Range": "bytes=100-199"})
+            assert (part.status_code, part.content) == (206, whole[100:200])
+            head = client.head(content)
+            assert (head.status_code, head.headers["content-length"]) == (200, str(len(whole)))
+            assert client.get(content, params={"variant": "thumbnail"}).content == FILES["thumbnail.webp"]
+            assert client.delete(content.removesuffix("/content")).status_code == 200
+        Sweeper(api.services.store, api.services.artifacts, 86400.0).tick()
+        assert api.services.artifacts.jobs() == []

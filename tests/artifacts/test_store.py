@@ -6,10 +6,9 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import fsspec
 import pytest
 
-from buckets import bucket_that_is_away, bucket_to_write_only
+from buckets import bucket_that_is_away, bucket_to_write_only, working_bucket
 from videosvc.artifacts.store import ArtifactStore
 from videosvc.errors import ConfigError
 
@@ -17,13 +16,13 @@ JOB = "video_abc-DEF_123"
 CONTENT = os.urandom(600_000)  # more than two pieces
 
 
-@pytest.fixture(params=["file", "memory"])
+@pytest.fixture(params=["file", "s3"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ArtifactStore]:
-    """The local way, and that of every other file system."""
-    yield ArtifactStore(f"file://{tmp_path}/kept" if request.param == "file" else "memory://bucket/prefix")
-    memory = fsspec.filesystem("memory")
-    memory.store.clear()
-    memory.pseudo_dirs[:] = [""]
+    if request.param == "file":
+        yield ArtifactStore(f"file://{tmp_path}/kept")
+    else:
+        with working_bucket() as store:
+            yield store
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import signal
 import subprocess
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 import torch
 
 from videosvc.engine.mux import Mp4Writer
-from videosvc.errors import GenerationError
+from videosvc.errors import EncoderStopped, GenerationError
 
 COLOURS = {"red": (225, 45, 45), "green": (35, 150, 60), "blue": (40, 80, 225)}
 
@@ -58,15 +59,26 @@ def test_leaves_nothing_without_finish(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_dead_ffmpeg_is_reported(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_stopped_ffmpeg_is_reported(tmp_path: Path, number: int) -> None:
     with (
-        pytest.raises(GenerationError, match="ffmpeg failed"),
+        pytest.raises(EncoderStopped, match="stopped by a signal"),
         Mp4Writer(tmp_path / "clip.mp4", 64, 48, fps=8) as video,
     ):
-        video._process.kill()
-        video._process.wait()
-        for _ in range(100):
-            video.write(solid((1, 2, 3)))
+        video.write(solid((1, 2, 3)))
+        video._process.send_signal(number)
+        video.finish()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_failed_ffmpeg_is_reported_with_its_last_line(tmp_path: Path) -> None:
+    with (
+        pytest.raises(GenerationError, match=r"ffmpeg failed: .*received no packets") as caught,
+        Mp4Writer(tmp_path / "clip.mp4", 64, 47, fps=8) as video,
+    ):
+        video.write(torch.zeros(1, 47, 64, 3, dtype=torch.uint8))
+        video.finish()
+    assert not isinstance(caught.value, EncoderStopped)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -8,6 +8,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import torch
 from PIL import Image
@@ -115,6 +116,25 @@ def test_after_a_fault_of_the_device_the_job_goes_back_and_the_process_is_given_
     job = bench.run(run)
     assert job.status is Status.QUEUED and job.detail["spent_s"] > 0
     assert [isinstance(error, Unfit) for error in raised] == [lost]
+
+
+def test_whoever_stops_the_encoder_stops_no_job(
+    bench: Bench, handler: VideoHandler, quoted: Any, submitted: Any, whole: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As an init system does that tells every process of a service to end."""
+    monkeypatch.setattr(patience, "FIRST_REST_S", 0.0)
+    quote = quoted()
+    submitted(quote)
+
+    def stop_encoder() -> None:
+        (encoder,) = (child for child in psutil.Process().children() if "ffmpeg" in child.name())
+        encoder.terminate()
+
+    bench.on("progress", 2, stop_encoder)
+    assert bench.run(handler).status is Status.QUEUED
+    job = bench.run(handler)
+    assert job.status is Status.COMPLETED
+    assert bench.video(job) == whole(quote)
 
 
 def test_what_fails_for_good_is_told_in_one_line_and_free(

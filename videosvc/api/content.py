@@ -7,7 +7,7 @@ import re
 import time
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Header
+from fastapi import APIRouter, Header, Request
 from fastapi.responses import Response, StreamingResponse
 
 from videosvc.api.errors import ApiError, unavailable
@@ -34,6 +34,7 @@ FILES: dict[int | str, dict[str, Any]] = {
 @router.head("/videos/{video_id}/content", include_in_schema=False)
 @router.get("/videos/{video_id}/content", response_model=None, responses=FILES)
 def download_content(
+    request: Request,
     video_id: str,
     tenant: Tenant,
     services: Here,
@@ -51,8 +52,11 @@ def download_content(
         return Response(status_code=304, headers=headers)
     wanted = None if if_range is not None and if_range != etag else _range(range_, size)
     start, end = (0, size) if wanted is None else wanted
+    only_head = request.method == "HEAD"
     try:
-        pieces = services.artifacts.open(artifact["key"], start, end)
+        if only_head:
+            services.artifacts.size(artifact["key"])  # whether it is there
+        pieces = iter(()) if only_head else services.artifacts.open(artifact["key"], start, end)
     except FileNotFoundError as error:
         raise _expired() from error
     except OSError as error:

@@ -14,9 +14,11 @@ from imageio_ffmpeg import get_ffmpeg_exe
 from torch import Tensor
 
 from videosvc.engine.signals import signals_held
-from videosvc.errors import GenerationError, UserError
+from videosvc.errors import EncoderStopped, GenerationError, UserError
 
 CRF = "18"  # near lossless to the eye; the flat colours of small frames show x264's default of 23
+
+STOPPED = 255  # what ffmpeg ends with at a SIGTERM, and at nothing else
 
 
 class Mp4Writer:
@@ -118,6 +120,9 @@ class Mp4Writer:
             self._process.stdin.close()
 
     def _failure(self) -> GenerationError:
+        code = self._process.returncode
+        if code < 0 or code == STOPPED:
+            return EncoderStopped("ffmpeg was stopped by a signal")
         self._log.seek(0)
         lines = self._log.read().decode(errors="replace").strip().splitlines()
-        return GenerationError(f"ffmpeg failed: {lines[-1] if lines else f'exit code {self._process.returncode}'}")
+        return GenerationError(f"ffmpeg failed: {lines[-1] if lines else f'exit code {code}'}")

@@ -23,7 +23,7 @@ from videosvc.engine.generate import Engine
 from videosvc.engine.meter import ComputeReceipt
 from videosvc.engine.picture import Picture
 from videosvc.engine.plan import Plan
-from videosvc.errors import GenerationError, ModelError, UnknownModel, UserError
+from videosvc.errors import EncoderStopped, GenerationError, ModelError, UnknownModel, UserError
 from videosvc.pricing.cost_model import CostModel
 from videosvc.pricing.energy import Energy, EnergyMeter
 from videosvc.pricing.quote import Quote, charge
@@ -253,6 +253,8 @@ def _with_receipt(
 def _failure(job: Job, error: Exception) -> Outcome | None:
     """How a job ends that failed so, on the house. None: it is no fault of the job."""
     match error:
+        case EncoderStopped():
+            return None
         case GenerationError():
             return _failed("generation_failed", str(error))
         case UnknownModel():
