@@ -34,6 +34,20 @@ def test_tables_are_of_the_weights_that_ship(measured: dict[str, Any]) -> None:
     table = load_quality(ROOT / "configs", "toyworld")
     assert table is not None and table.sweep is not None
     assert measured["model_hash"] == table.sweep.model_hash == model_hash
+    benches = [json.loads(file.read_text()) for file in (ROOT / "bench" / "results").glob("*.json")]
+    hashes = [bench["model"]["hash"] for bench in benches if "model" in bench]
+    assert len(hashes) >= 3 and set(hashes) == {model_hash}
+
+
+def test_the_readme_has_the_waterfall_that_was_measured() -> None:
+    found = json.loads((ROOT / "bench" / "results" / "levers-cpu.json").read_text())
+    readme = (ROOT / "README.md").read_text()
+    for line in found["rows"]:
+        cells = [line["name"], f"{line['compute_seconds_per_second']['p50']:.3g}"]
+        for ratio, digits in (("cheaper_than_stock", 1), ("gain_of_this_lever", 2)):
+            cells.append("" if line[ratio] is None else f"{line[ratio]['p50']:.{digits}f}x")
+        cells.append(f"{round(line['probe_all_four'] * line['probe_clips'])}")
+        assert f"| {' | '.join(cells)} |" in readme, cells
 
 
 def test_four_steps_show_what_was_asked_for_and_one_is_not_far_behind(measured: dict[str, Any]) -> None:
