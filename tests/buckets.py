@@ -34,7 +34,7 @@ def _bucket(port: int) -> Iterator[ArtifactStore]:
 def working_bucket() -> Iterator[ArtifactStore]:
     """Empty at first. While it is open, every store of "s3://bucket/prefix" is this one, in this process's children
     too."""
-    server = ThreadedMotoServer(port=0, verbose=False)
+    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
     server.start()
     try:
         port = server.get_host_and_port()[1]

@@ -40,21 +40,24 @@ class Dispatcher(Ticker):
 
     def _work(self) -> bool:
         rang = bool(self._submitted)
-        while self._submitted:
+        for _ in range(len(self._submitted)):
             job = self._submitted.popleft()
             self._ring(job.id, job.route, job.tier)
             self._rung.append(job)
         now = time.monotonic()
-        sweeps = not rang or now - self._swept_at >= self._every_s
-        if sweeps or now - self._marked_at >= MARK_S:
+        if self._rung and now - self._marked_at >= MARK_S:
             self._marked_at = now
             while self._rung:
                 self._store.mark_rung(self._rung[:MOST])
                 del self._rung[:MOST]
-        if sweeps:
-            self._swept_at = now
-            return self.sweep() or rang
-        return True
+        # What is to be marked soon is not to be swept up.
+        if self._rung or (rang and now - self._swept_at < self._every_s):
+            return rang
+        self._swept_at = now
+        return self.sweep() or rang
+
+    def _pause_s(self) -> float:
+        return MARK_S if self._rung else self._every_s
 
     def _ring(self, job_id: str, route: str, tier: Tier) -> None:
         ring(self._celery, job_id, route, tier)

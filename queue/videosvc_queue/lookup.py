@@ -25,9 +25,8 @@ _SHARED = jobs.c.route.in_(
     )
 )
 _JOBS = select(*JOB_COLUMNS).where(jobs.c.id.in_(bindparam("job_ids", expanding=True)), jobs.c.deleted_at.is_(None))
-_RUNNING = select(func.sum(jobs.c.predicted_s * (1.0 - jobs.c.progress / 100.0))).where(
-    jobs.c.status == Status.IN_PROGRESS, _SHARED
-)
+LEFT_S = func.sum(jobs.c.predicted_s * (1.0 - jobs.c.progress / 100.0))  # of running jobs
+_RUNNING = select(LEFT_S).where(jobs.c.status == Status.IN_PROGRESS, _SHARED)
 _LIVE = select(func.count()).select_from(workers).where(*_ALIVE)
 _BEFORE = select(
     func.count(),
@@ -72,8 +71,10 @@ class Lookup(Database):
 
     def ahead(self, job: Job) -> Ahead:
         """What stands now before `job`, which was queued when it was read: its place never changes."""
+        here = {"route": job.route, "seen_after": self._clock() - LIVE_S}
+        place = {"tier_rank": job.tier.priority, "virtual_start": job.virtual_start}
         with self._read() as sql:
-            return self._ahead(sql, job)
+            return _ahead(sql, here, {**place, "created_at": job.created_at, "id": job.id})
 
     def ahead_of_next(self, tenant: str, route: str, tier: Tier) -> Ahead:
         """What would stand before a job that the tenant submitted now."""
@@ -83,11 +84,6 @@ class Lookup(Database):
             start = next_start(sql, tenant, route, tier)
             place = {"tier_rank": tier.priority, "virtual_start": start, "created_at": now, "id": ""}
             return _ahead(sql, here, place)
-
-    def _ahead(self, sql: Connection, job: Job) -> Ahead:
-        here = {"route": job.route, "seen_after": self._clock() - LIVE_S}
-        place = {"tier_rank": job.tier.priority, "virtual_start": job.virtual_start}
-        return _ahead(sql, here, {**place, "created_at": job.created_at, "id": job.id})
 
 
 def _ahead(sql: Connection, here: Mapping[str, Any], place: Mapping[str, Any]) -> Ahead:

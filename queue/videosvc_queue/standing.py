@@ -9,11 +9,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import accumulate
 
-from sqlalchemy import func, select
+from sqlalchemy import select
 
 from videosvc_queue.database import Database
 from videosvc_queue.fair_share import FAIR_ORDER
 from videosvc_queue.job import Ahead, Job, Status
+from videosvc_queue.lookup import LEFT_S
 from videosvc_queue.tables import jobs, workers
 from videosvc_queue.workers import LIVE_S
 
@@ -24,9 +25,8 @@ _QUEUED = (
     .where(jobs.c.status == Status.QUEUED)
     .order_by(jobs.c.route, *FAIR_ORDER)
 )
-LEFT_S = jobs.c.predicted_s * (1.0 - jobs.c.progress / 100.0)  # of a running job
 _RUNNING = (
-    select(jobs.c.route, func.sum(LEFT_S)).where(jobs.c.status == Status.IN_PROGRESS).group_by(jobs.c.route)
+    select(jobs.c.route, LEFT_S).where(jobs.c.status == Status.IN_PROGRESS).group_by(jobs.c.route)
 )
 _LIVE = select(workers.c.name, workers.c.route)
 
@@ -41,14 +41,14 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """The whole queue as it was at one time."""
+    """The whole queue as it was; what moved while it was read may be in it twice, or not at all."""
 
     waiting: Mapping[str, Waiting]  # by route
     running_s: Mapping[str, float]  # what is left of the running jobs, by route
     workers: Mapping[str, frozenset[str]]  # routes of each live one, by its name
 
     def ahead(self, job: Job) -> Ahead:
-        """As `Lookup.ahead` at that time. The job need not have been queued by then."""
+        """As `Lookup.ahead` then. The job need not have been queued by then."""
         place = (job.tier.priority, job.virtual_start, job.created_at, job.id)
         takers = [routes for routes in self.workers.values() if job.route in routes]
         count, compute_s = 0, 0.0

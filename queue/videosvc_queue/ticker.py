@@ -44,5 +44,9 @@ class Ticker(Background):
                 if not self._failing:
                     log.warning("%s fails, and goes on trying: %s", self._thread.name, error)
                 self._failing = True
-            self._kicked.wait(self._every_s)
+            self._kicked.wait(self._pause_s())
             self._kicked.clear()
+
+    def _pause_s(self) -> float:
+        """To the next tick, if nobody kicks."""
+        return self._every_s

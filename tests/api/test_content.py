@@ -102,6 +102,17 @@ def test_a_failed_video_has_none(api: Api) -> None:
     assert (answer.status_code, answer.json()["error"]["code"]) == (404, "not_found")
 
 
+def test_head_reads_no_file_and_knows_whether_there_is_one(
+    done: str, api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(api.services.artifacts, "open", None)
+    with api.client() as client:
+        head = client.head(done, headers={"Range": "bytes=0-99"})
+        assert (head.status_code, head.headers["content-length"]) == (206, "100")
+        api.services.artifacts.delete(done.split("/")[3])
+        assert client.head(done).status_code == 404
+
+
 def test_after_its_time_it_is_gone(api: Api, tmp_path: Path) -> None:
     api.create()
     video_id = api.complete(tmp_path, expires_at=time.time() - 1)

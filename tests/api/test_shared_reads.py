@@ -11,6 +11,7 @@ from typing import cast
 import pytest
 from sqlalchemy.exc import OperationalError
 
+from videosvc.api import shared_reads
 from videosvc.api.shared_reads import KEPT_S, Seen, SharedReads
 from videosvc_queue.job import Job, NewJob
 from videosvc_queue.standing import Standing
@@ -109,14 +110,17 @@ def test_whoever_leaves_takes_no_answer_from_others(gated: Gated) -> None:
     assert seen is not None and seen[0].id == "job_0"
 
 
-def test_the_queue_is_read_again_when_some_time_has_passed(gated: Gated, store: Store) -> None:
+def test_the_queue_is_read_again_when_some_time_has_passed(
+    gated: Gated, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def answers() -> list[Seen | None]:
         reads = SharedReads(cast(Store, gated))
         gated.gate.set()
+        monkeypatch.setattr(shared_reads, "monotonic", lambda: 1000.0)
         first = [await reads.look(job_id) for job_id in ids(4, 3, 4)]
         assert gated.standings == 1
         store.cancel("job_0", "ann")
-        await asyncio.sleep(KEPT_S)
+        monkeypatch.setattr(shared_reads, "monotonic", lambda: 1000.0 + 2 * KEPT_S[0])
         return [*first, await reads.look("job_4")]
 
     found = asyncio.run(answers())

@@ -209,7 +209,7 @@ def test_ctrl_c_leaves_no_file(configs: Path, tmp_path: Path) -> None:
     """Interrupted once the rounds have begun, of which there are more than anybody waits for."""
     script = (
         "import sys; from videosvc.bench import rows, waterfall; from videosvc.cli.main import run\n"
-        "rows.LADDER, real = rows.LADDER[:4], waterfall.add_round\n"
+        "rows.LADDER, real = rows.LADDER[:5], waterfall.add_round\n"
         "def told(*words):\n    real(*words); print('a round', flush=True)\n"
         "waterfall.add_round = told; sys.exit(run(sys.argv[1:]))"
     )

@@ -59,15 +59,19 @@ def test_leaves_nothing_without_finish(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("finishes", [True, False])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_a_stopped_ffmpeg_is_reported(tmp_path: Path, number: int) -> None:
+def test_a_stopped_ffmpeg_is_reported(tmp_path: Path, number: int, finishes: bool) -> None:
     with (
-        pytest.raises(EncoderStopped, match="stopped by a signal"),
+        pytest.raises(EncoderStopped, match="ffmpeg was stopped"),
         Mp4Writer(tmp_path / "clip.mp4", 64, 48, fps=8) as video,
     ):
         video.write(solid((1, 2, 3)))
         video._process.send_signal(number)
-        video.finish()
+        if finishes:
+            video.finish()
+        for _ in range(1000):  # more than a pipe holds
+            video.write(solid((1, 2, 3)))
     assert list(tmp_path.iterdir()) == []
 
 

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import pytest
 import redis
@@ -10,7 +10,7 @@ from servers import RedisServer
 from videosvc_queue.celery_app import make_celery
 from videosvc_queue.dispatcher import Dispatcher
 from videosvc_queue.events import EventBus
-from videosvc_queue.job import NewJob
+from videosvc_queue.job import Job, NewJob
 from videosvc_queue.outbox import Ring
 from videosvc_queue.store import Store
 from videosvc_queue.tenants import TenantLimits
@@ -47,6 +47,25 @@ def test_a_running_dispatcher_rings_at_once(
     with Dispatcher(store, make_celery(redis_url), bus, every_s=3600) as dispatcher:
         dispatcher.submitted(store.submit(new_job(), TenantLimits())[0])
         eventually(lambda: bells(redis_url) >= 1)  # twice if its first sweep found it as well, which does no harm
+
+
+def test_bells_of_jobs_that_come_quickly_are_marked_together_and_soon(
+    store: Store, redis_url: str, bus: EventBus, new_job: Callable[..., NewJob], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    marks: list[int] = []
+    mark_rung = store.mark_rung
+
+    def mark(jobs: Collection[Job]) -> None:
+        mark_rung(jobs)
+        marks.append(len(jobs))
+
+    monkeypatch.setattr(store, "mark_rung", mark)
+    with Dispatcher(store, make_celery(redis_url), bus, every_s=3600) as dispatcher:
+        for number in range(4):
+            dispatcher.submitted(store.submit(new_job(), TenantLimits())[0])
+            eventually(lambda number=number: bells(redis_url) > number)
+        eventually(lambda: sum(marks) == 4)
+    assert store.due_outbox() == []
 
 
 def test_sweeps_up_the_bells_of_others(

@@ -25,6 +25,7 @@ from videosvc.worker import attempt
 from videosvc.worker.handler import VideoHandler
 from videosvc_queue import patience
 from videosvc_queue.context import Context, Unfit
+from videosvc_queue.drain import Drain
 from videosvc_queue.job import Job, Status
 from videosvc_queue.runner import Outcome
 from worker_bench import Bench, break_engine
@@ -118,23 +119,28 @@ def test_after_a_fault_of_the_device_the_job_goes_back_and_the_process_is_given_
     assert [isinstance(error, Unfit) for error in raised] == [lost]
 
 
+@pytest.mark.parametrize("drains", [False, True], ids=["it alone", "the whole service"])
 def test_whoever_stops_the_encoder_stops_no_job(
-    bench: Bench, handler: VideoHandler, quoted: Any, submitted: Any, whole: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As an init system does that tells every process of a service to end."""
+    bench: Bench, handler: VideoHandler, quoted: Any, submitted: Any, whole: Any, monkeypatch: pytest.MonkeyPatch,
+    drains: bool,
+) -> None:  # fmt: skip
     monkeypatch.setattr(patience, "FIRST_REST_S", 0.0)
     quote = quoted()
     submitted(quote)
+    drain = Drain(within_s=600.0)
 
     def stop_encoder() -> None:
         (encoder,) = (child for child in psutil.Process().children() if "ffmpeg" in child.name())
         encoder.terminate()
+        if drains:
+            drain.request()
 
     bench.on("progress", 2, stop_encoder)
-    assert bench.run(handler).status is Status.QUEUED
+    assert bench.run(handler, drain).status is Status.QUEUED
     job = bench.run(handler)
     assert job.status is Status.COMPLETED
     assert bench.video(job) == whole(quote)
+    assert job.result is not None and job.result["receipt"]["resumed"] is drains, "with all that was done by then"
 
 
 def test_what_fails_for_good_is_told_in_one_line_and_free(

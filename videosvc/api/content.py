@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import time
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Header, Request
@@ -52,11 +53,12 @@ def download_content(
         return Response(status_code=304, headers=headers)
     wanted = None if if_range is not None and if_range != etag else _range(range_, size)
     start, end = (0, size) if wanted is None else wanted
-    only_head = request.method == "HEAD"
+    pieces: Iterator[bytes] = iter(())
     try:
-        if only_head:
+        if request.method == "HEAD":
             services.artifacts.size(artifact["key"])  # whether it is there
-        pieces = iter(()) if only_head else services.artifacts.open(artifact["key"], start, end)
+        else:
+            pieces = services.artifacts.open(artifact["key"], start, end)
     except FileNotFoundError as error:
         raise _expired() from error
     except OSError as error:

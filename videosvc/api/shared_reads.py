@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Collection
+from time import monotonic
 
 from anyio import CapacityLimiter, to_thread
 
@@ -15,8 +15,8 @@ from videosvc_queue.store import Store
 Seen = tuple[Job, Ahead | None]  # what stands before it, if it is queued
 
 MOST = 100  # jobs of one read
-KEPT_S = 0.25  # for so long it counts how the queue stood
-SHARE = 0.1  # longer, where reading it would take more of the time
+KEPT_S = (0.25, 2.0)  # for so long it counts how the queue stood, and at most
+SHARE = 0.1  # of the time that reading it may take, within these bounds
 
 
 class SharedReads:
@@ -63,9 +63,10 @@ class SharedReads:
         return {job.id: (job, self._stood().ahead(job) if job.status is Status.QUEUED else None) for job in jobs}
 
     def _stood(self) -> Standing:
-        began = time.monotonic()
+        began = monotonic()
         if self._standing is None or began > self._kept_until:
             self._standing = self._store.standing()
-            now = time.monotonic()
-            self._kept_until = now + max(KEPT_S, (now - began) / SHARE)
+            now = monotonic()
+            least, most = KEPT_S
+            self._kept_until = now + min(max(least, (now - began) / SHARE), most)
         return self._standing

@@ -79,7 +79,7 @@ class Line:
 
 def add_round(lines: Sequence[Line], made: Mapping[str, Made], seconds: float) -> None:
     """Takes in one round: `made` by the names of the lines that are not refused. `seconds`: the clip's length."""
-    stock, few = made.get(STOCK), made.get(COMPARED)
+    stock, other = made.get(STOCK), made.get(COMPARED)
     above: Made | None = None
     compared = False
     for line in lines:
@@ -91,8 +91,8 @@ def add_round(lines: Sequence[Line], made: Mapping[str, Made], seconds: float) -
             line.gain.append(above.compute_s / clip.compute_s)
             if stock is not None:
                 line.cheaper.append(stock.compute_s / clip.compute_s)
-        if few is not None and compared:
-            line.apart.append(apart(clip.latents, few.latents))
+        if other is not None and compared:
+            line.apart.append(apart(clip.latents, other.latents))
         if clip.step_s is not None:
             line.step_s.append(clip.step_s)
         above, compared = clip, compared or line.name == COMPARED

@@ -1,4 +1,4 @@
-"""The rows of the waterfall: each pulls one lever more than the one above it."""
+"""The rows of the waterfall: each pulls one lever more than the one above it, or one in place of another."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ FEW = 4  # steps
 GUIDANCE = 1.25
 DRAFT_THRESHOLD = 0.15
 TOGETHER = 4
+COMPARED = "1 step after the first chunk"  # the row whose latents later ones are held against
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,16 +32,15 @@ LADDER = (
     Row("our engine", {}),  # a frame cache of rotated keys, text keys once a clip, nothing encoded twice
     Row("guidance folded in", {"guidance_scale": 1.0}),
     Row(f"{FEW} steps", {"steps": FEW}),
-    Row("1 step after the first chunk", {"later_steps": 1}),
+    Row("draft and verify", {"sampler": "draft", "draft_threshold": DRAFT_THRESHOLD}),
+    # In place of a draft, which finds out what each chunk needs.
+    Row(COMPARED, {"sampler": "flow_map", "draft_threshold": None, "later_steps": 1}),
     Row("int8 weights", {"weights": "int8"}),
     Row("compiled", {"compile": True}),
     Row("int8 frame cache", {"frame_cache": "int8"}),
     Row("streamed decode", {"decode": "stream"}),
-    # In place of fewer steps for later chunks: it finds out by itself which of them need more.
-    Row("draft and verify", {"sampler": "draft", "draft_threshold": DRAFT_THRESHOLD, "later_steps": None}),
     Row(f"{TOGETHER} clips at once", {}, clips=TOGETHER),
 )
-COMPARED = "1 step after the first chunk"  # later rows are held against its latents
 
 
 @dataclass(frozen=True, slots=True)

@@ -83,8 +83,8 @@ class Bench:
             rungs = climb(replace(self.base, prompt=first), self.rows, trial)
             lines = tuple(Line(rung.name, rung.levers, rung.refused) for rung in (base, *rungs))
 
-            few = next(rung.plan for rung in rungs if rung.name == COMPARED)
-            steps = self._steps(rungs, few)
+            compared = next(rung.plan for rung in rungs if rung.name == COMPARED)
+            steps = self._steps(rungs, compared)
             makers: dict[str, Callable[[str, int], Made]] = {} if base.refused else {STOCK: by_stock}
             makers |= {rung.name: self._maker(rung, folder) for rung in rungs if not rung.refused}
             for turn, made in enumerate(rounds(makers, self.prompts, self.seed, on_progress)):
@@ -97,7 +97,7 @@ class Bench:
                 for weights, products in steps.items():
                     sequences[weights].append(products.operations / products.seconds() / 1e9)
 
-        operations = steps[few.weights].operations
+        operations = steps[compared.weights].operations
         lengths = (self.base.seconds, min(LONGER * self.base.seconds, entry.max_seconds))
         known: dict[str, tuple[int | None, ...]] = {}  # by the lever; rows share them
         for line, rung in zip(lines, (base, *rungs), strict=True):
@@ -111,17 +111,17 @@ class Bench:
             if plan.decode not in known:
                 known[plan.decode] = _peaks(partial(decode_bytes, ours, plan), lengths)
             line.decode_bytes, line.cache_bytes = known[plan.decode], cache_bytes(ours, plan)
-            if plan.guidance_scale == few.guidance_scale:
+            if plan.guidance_scale == compared.guidance_scale:
                 # A row of clips at once has no steps of its own.
                 reached = [operations / step_s / 1e9 for step_s in line.step_s]
                 line.share = _shares(reached, rates[product_of(plan.weights, ours.dtype, ours.device)])
                 line.sequence_share = _shares(reached, sequences[plan.weights])
         return Waterfall(lines, product, rates, sequences, operations, lengths)
 
-    def _steps(self, rungs: Sequence[Rung], few: Plan) -> dict[str, StepProducts]:
-        """What a step of `few` multiplies, with each kind of weights that a rung has."""
-        kinds = {few.weights, *(rung.plan.weights for rung in rungs if not rung.refused)}
-        plans = {weights: replace(few, weights=weights) for weights in sorted(kinds)}
+    def _steps(self, rungs: Sequence[Rung], compared: Plan) -> dict[str, StepProducts]:
+        """What a step of `compared` multiplies, with each kind of weights that a rung has."""
+        kinds = {compared.weights, *(rung.plan.weights for rung in rungs if not rung.refused)}
+        plans = {weights: replace(compared, weights=weights) for weights in sorted(kinds)}
         native = self.engines.plain.family
         return {weights: step_products(native, self.engines.of(plan).family, plan) for weights, plan in plans.items()}
 

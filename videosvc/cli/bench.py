@@ -189,6 +189,8 @@ def _write(about: dict[str, Any], found: Waterfall, title: str, output: Path | N
 
 
 def _print(found: Waterfall, title: str, steps: int, guidance: float, unread: str | None) -> None:
+    from videosvc.bench.rows import COMPARED
+
     lengths = " / ".join(f"{seconds:g} s" for seconds in found.decode_seconds)
     probe = [] if unread else [f"probe ({len(found.lines[0].right)})"]
     table = Table("", box=None, pad_edge=False, title=title)
@@ -203,8 +205,9 @@ def _print(found: Waterfall, title: str, steps: int, guidance: float, unread: st
         if line.refused:
             typer.echo(f"{line.name}: cannot be here: {line.refused}")
     typer.echo(
-        f"Each row pulls its lever on top of those above. Stock: float32, {steps} steps, guidance {guidance:g}, "
-        "decoded at once. alone: against the row above; apart: latents, rms, from those of the few steps."
+        f"Each row pulls its lever on top of those above, or in place of one. Stock: float32, {steps} steps, "
+        f"guidance {guidance:g}, decoded at once. alone: against the row above; apart: latents, rms, from those of "
+        f"{COMPARED!r}."
     )
     if unread:
         typer.echo(f"probe: {unread}")

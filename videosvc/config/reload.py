@@ -20,7 +20,7 @@ from videosvc.errors import ConfigError
 log = logging.getLogger(__name__)
 
 FILES = ("models.toml", "devices.toml")  # never removed: editors move a file away before they write it anew
-FOLDERS = (("presets", ".toml"), ("quality", ".json"))
+LISTED = (("", FILES), ("presets", ".toml"), ("quality", ".json"))
 
 
 class LiveConfig:
@@ -43,33 +43,33 @@ class LiveConfig:
         Returns what is wrong with each file that is broken, by its name; the copy then keeps the one before.
         """
         with self._lock:
-            present = self._present()
-            for name in self._seen.keys() - present.keys():
+            present = self._names()
+            for name in self._seen.keys() - present:
                 del self._seen[name]
                 if name in FILES:
                     self._tell(name, f"{self._source / name}: is gone")
                 else:
                     (self.folder / name).unlink(missing_ok=True)
                     self._problems.pop(name, None)
-            for name, state in present.items():
-                if self._seen.get(name) != state:
-                    self._seen[name] = state
-                    self._take(name, self._source / name)
+            for name in present:
+                path = self._source / name
+                try:
+                    state = path.stat()
+                except OSError:
+                    continue  # gone between the two looks; the next one sees it
+                if self._seen.get(name) != (state.st_mtime_ns, state.st_size):
+                    self._seen[name] = (state.st_mtime_ns, state.st_size)
+                    self._take(name, path)
             return MappingProxyType(dict(self._problems))
 
-    def _present(self) -> dict[str, tuple[int, int]]:
-        """When each file was changed, and its size, by its name from the folder's root."""
-        found: dict[str, tuple[int, int]] = {}
-        for name in (*FILES, *self._listed()):
-            with suppress(OSError):  # a file that is not there, or goes between the two looks
-                state = os.stat(f"{self._source}/{name}")
-                found[name] = state.st_mtime_ns, state.st_size
-        return found
-
-    def _listed(self) -> Iterator[str]:
-        for folder, suffix in FOLDERS:
-            with suppress(OSError):
-                yield from (f"{folder}/{name}" for name in os.listdir(self._source / folder) if name.endswith(suffix))
+    def _names(self) -> set[str]:
+        """Of the files that there are, from the folder's root. Listed: `glob` takes ten times as long."""
+        names: set[str] = set()
+        for folder, wanted in LISTED:
+            with suppress(FileNotFoundError, NotADirectoryError, PermissionError):
+                listed = os.listdir(self._source / folder)
+                names |= {os.path.join(folder, name) for name in listed if name.endswith(wanted)}
+        return names
 
     def _take(self, name: str, path: Path) -> None:
         """Puts the file into the copy if it is right. Checked is the very text that is then served."""

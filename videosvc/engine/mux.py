@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import signal
 import subprocess
 import tempfile
 from pathlib import Path
@@ -18,7 +19,7 @@ from videosvc.errors import EncoderStopped, GenerationError, UserError
 
 CRF = "18"  # near lossless to the eye; the flat colours of small frames show x264's default of 23
 
-STOPPED = 255  # what ffmpeg ends with at a SIGTERM, and at nothing else
+STOPPED = (255, -signal.SIGTERM, -signal.SIGKILL)  # what ffmpeg ends with when somebody stops it; 255 at a SIGTERM
 
 
 class Mp4Writer:
@@ -121,8 +122,9 @@ class Mp4Writer:
 
     def _failure(self) -> GenerationError:
         code = self._process.returncode
-        if code < 0 or code == STOPPED:
-            return EncoderStopped("ffmpeg was stopped by a signal")
         self._log.seek(0)
         lines = self._log.read().decode(errors="replace").strip().splitlines()
-        return GenerationError(f"ffmpeg failed: {lines[-1] if lines else f'exit code {code}'}")
+        why = lines[-1] if lines else f"exit code {code}"
+        if code in STOPPED:
+            return EncoderStopped(f"ffmpeg was stopped: {why}")
+        return GenerationError(f"ffmpeg failed: {why}")

@@ -18,6 +18,7 @@ from videosvc.engine.events import ChunkDone, Done, Event, StepDone, TextEncoded
 from videosvc.engine.generate import Engine
 from videosvc.engine.meter import ComputeReceipt, Meter
 from videosvc.engine.picture import Picture
+from videosvc.errors import EncoderStopped
 from videosvc.pricing.money import usd
 from videosvc.pricing.quote import Quote
 from videosvc.worker.checkpoints import CheckpointFolder
@@ -75,20 +76,27 @@ class Attempt:
     def run(self, output: Path, cap: ComputeCap | None) -> ComputeReceipt:
         """Makes the file, or raises what the engine raises, or Cancelled, LeaseLost, GiveBack."""
         try:
-            with closing(self._engine.run(self._quote.plan, output, self._resumed, cap, self._picture)) as events:
-                for event in events:
-                    if isinstance(event, Done):
-                        return event.receipt
-                    self._tell(event, cap)
-                    saves = self._unsaved_s > (CHUNK_S if isinstance(event, ChunkDone) else STEP_S)
-                    # First, and in SQL: a worker that was fenced off must not save over its successor's.
-                    self._go_on(event, saves)
-                    if saves:
-                        self._save()
+            try:
+                return self._follow(output, cap)
+            except EncoderStopped:
+                self._context.check()  # an init system that stops a service tells all its processes
+                raise
         except MakeWay:
             if self._unsaved_s > 0:
                 self._save()
             raise GiveBack(wasted_s=self._unsaved_s) from None
+
+    def _follow(self, output: Path, cap: ComputeCap | None) -> ComputeReceipt:
+        with closing(self._engine.run(self._quote.plan, output, self._resumed, cap, self._picture)) as events:
+            for event in events:
+                if isinstance(event, Done):
+                    return event.receipt
+                self._tell(event, cap)
+                saves = self._unsaved_s > (CHUNK_S if isinstance(event, ChunkDone) else STEP_S)
+                # First, and in SQL: a worker that was fenced off must not save over its successor's.
+                self._go_on(event, saves)
+                if saves:
+                    self._save()
         raise AssertionError("the engine ended without a Done event")
 
     def receipt(self) -> ComputeReceipt:
