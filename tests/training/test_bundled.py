@@ -10,6 +10,7 @@ import pytest
 
 from training.toyworld.card import card
 from training.toyworld.evaluate import BUNDLED
+from videosvc.bench.rows import LADDER, STOCK
 from videosvc.config.models import load_model
 from videosvc.config.quality import load_quality
 from videosvc.pricing.shape import read_shape
@@ -42,6 +43,7 @@ def test_tables_are_of_the_weights_that_ship(measured: dict[str, Any]) -> None:
 def test_the_readme_has_the_waterfall_that_was_measured() -> None:
     found = json.loads((ROOT / "bench" / "results" / "levers-cpu.json").read_text())
     readme = (ROOT / "README.md").read_text()
+    assert [line["name"] for line in found["rows"]] == [STOCK, *(row.name for row in LADDER)]
     for line in found["rows"]:
         cells = [line["name"], f"{line['compute_seconds_per_second']['p50']:.3g}"]
         for ratio, digits in (("cheaper_than_stock", 1), ("gain_of_this_lever", 2)):
