@@ -63,7 +63,7 @@ class Standing:
 
 class Standings(Database):
     def standing(self) -> Standing:
-        """Takes a millisecond for each 500 queued jobs."""
+        """Takes a millisecond for each 250 queued jobs."""
         places, predicted_s = defaultdict[str, list[Place]](list), defaultdict[str, list[float]](list)
         names = defaultdict[str, set[str]](set)
         with self._read() as sql:

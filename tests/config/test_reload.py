@@ -96,19 +96,6 @@ def test_new_and_removed_presets(live: LiveConfig, source: Path) -> None:
     assert "mine" in load_presets(live.folder) and "draft" not in load_presets(live.folder)
 
 
-def test_a_folder_that_cannot_be_listed_takes_nothing_away(
-    live: LiveConfig, source: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def too_many_files(_: Path) -> list[str]:
-        raise OSError(24, "Too many open files")
-
-    monkeypatch.setattr("os.listdir", too_many_files)
-    with pytest.raises(OSError, match="Too many"):
-        live.refresh()
-    monkeypatch.undo()
-    assert load_presets(live.folder) == load_presets(source)
-
-
 def test_paths_of_models_are_meant_from_the_folder_that_is_edited(live: LiveConfig, source: Path) -> None:
     (source / "mine").mkdir()
     edit(source / "models.toml", '"bundled:toyworld"', '"mine"')

@@ -133,7 +133,7 @@ def _answer(job: Job, ahead: Ahead | None, headers: dict[str, str] | None = None
     headers = headers or {}
     if not job.status.terminal:
         headers["openai-poll-after-ms"] = str(poll_after_ms(job, ahead))
-    # An eighth of what the standard library's takes.
+    # A quarter of what the standard library's takes.
     return Response(to_json(video_object(job, ahead)), media_type="application/json", headers=headers)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import reprlib
 from pathlib import Path
 from typing import Annotated, Literal, get_args
@@ -157,12 +156,7 @@ def load_preset_file(path: Path) -> Preset:
 
 def preset_files(folder: Path) -> dict[str, Path]:
     """Files of `folder`/presets by name."""
-    presets = folder / "presets"
-    try:
-        names = sorted(os.listdir(presets))  # a tenth of what `glob` takes, which every create would pay
-    except (FileNotFoundError, NotADirectoryError):
-        return {}
-    return {name.removesuffix(".toml"): presets / name for name in names if name.endswith(".toml")}
+    return {path.stem: path for path in sorted((folder / "presets").glob("*.toml"))}
 
 
 def load_presets(folder: Path) -> dict[str, Preset]:
