@@ -23,8 +23,8 @@ class SharedReads:
     """For the event loop's thread alone.
 
     With a thread for each poll, threads that contend for the interpreter cost more than what they do: 2.2 ms of CPU for
-    each of twenty polls at once where one by one they took 1.3. What stands before a queued job is as of a moment ago: a look at the queue for each poll took 0.2 to
-    0.4 ms.
+    each of twenty polls at once where one by one they took 1.3. What stands before a queued job is as of a moment ago:
+    a look at the queue for each poll took 0.2 to 0.4 ms.
     """
 
     def __init__(self, store: Store) -> None:
