@@ -5,6 +5,7 @@ from videosvc_kernels.cache_codec import CacheCodec, Int4Codec, Int8Codec, Nativ
 from videosvc_kernels.conv3d import use_onednn
 from videosvc_kernels.fp8_linear import Fp8Linear, fp8_product_refusal, fp8_refusal
 from videosvc_kernels.frame_cache import FrameCache
+from videosvc_kernels.gelu import gelu_tanh
 from videosvc_kernels.int8_linear import Int8Linear, int8_product_refusal, int8_refusal
 from videosvc_kernels.low_bit_linear import LowBitLinear
 from videosvc_kernels.quantized_linears import linears, load_quantized, quantize_linears, quantized_state
@@ -30,6 +31,7 @@ __all__ = [
     "failure_of",
     "fp8_product_refusal",
     "fp8_refusal",
+    "gelu_tanh",
     "int8_product_refusal",
     "int8_refusal",
     "keep_high",

@@ -1,4 +1,4 @@
-"""Rotary position embedding over (time, height, width), in float32 real arithmetic.
+"""Rotary position embedding over (time, height, width), in float32.
 
 The usual way multiplies complex128 numbers, which doubles the bytes of every query and key. Angles are still
 computed in float64, so a clip of any length keeps its precision; only the rotation itself is float32.
@@ -74,6 +74,11 @@ def _angles(count: int, positions: list[float], theta: float) -> Tensor:
 
 def rotate(x: Tensor, rotation: Rotation) -> Tensor:
     """Rotates neighbouring pairs of `x`, `(B, H, L, D)`, by its tokens' angles. Any float type, kept."""
-    even, odd = x.float().unflatten(-1, (-1, 2)).unbind(-1)
+    pairs = x.float().unflatten(-1, (-1, 2))
     cos, sin = rotation.cos, rotation.sin
-    return torch.stack((even * cos - odd * sin, even * sin + odd * cos), dim=-1).flatten(-2).to(x.dtype)
+    if torch.compiler.is_compiling():  # into one loop, but not of complex numbers
+        even, odd = pairs.unbind(-1)
+        turned = torch.stack((even * cos - odd * sin, even * sin + odd * cos), dim=-1)
+    else:  # a tenth of the time of four products and two sums, each with its own pass
+        turned = torch.view_as_real(torch.view_as_complex(pairs) * torch.complex(cos, sin))
+    return turned.flatten(-2).to(x.dtype)

@@ -24,7 +24,9 @@ _SHARED = jobs.c.route.in_(
         select(workers.c.route).where(workers.c.name.in_(select(workers.c.name).where(*_ALIVE)))
     )
 )
-_JOBS = select(*JOB_COLUMNS).where(jobs.c.id.in_(bindparam("job_ids", expanding=True)), jobs.c.deleted_at.is_(None))
+_KEPT = select(*JOB_COLUMNS).where(jobs.c.deleted_at.is_(None))
+_JOB = _KEPT.where(jobs.c.id == bindparam("job_id"))
+_JOBS = _KEPT.where(jobs.c.id.in_(bindparam("job_ids", expanding=True)))
 LEFT_S = func.sum(jobs.c.predicted_s * (1.0 - jobs.c.progress / 100.0))  # of running jobs
 _RUNNING = select(LEFT_S).where(jobs.c.status == Status.IN_PROGRESS, _SHARED)
 _LIVE = select(func.count()).select_from(workers).where(*_ALIVE)
@@ -44,11 +46,14 @@ class Lookup(Database):
     def get(self, job_id: str, tenant: str | None = None) -> Job | None:
         """None: there is no such job, its tenant deleted it, or it is not of this `tenant` (None: anybody's)."""
         with self._read() as sql:
-            row = sql.execute(_JOBS, {"job_ids": [job_id]}).one_or_none()
+            row = sql.execute(_JOB, {"job_id": job_id}).one_or_none()
         return None if row is None or tenant not in (None, row.tenant) else to_job(row)
 
     def find(self, job_ids: Collection[str]) -> builtins.list[Job]:
         """Those that there are and that nobody deleted, in any order."""
+        if len(job_ids) == 1:  # as most polls are: it takes half as long
+            job = self.get(*job_ids)
+            return [] if job is None else [job]
         with self._read() as sql:
             return [to_job(row) for row in sql.execute(_JOBS, {"job_ids": [*job_ids]})]
 

@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 import torch
-from diffusers import WanTransformer3DModel
+from diffusers import AnyFlowFARTransformer3DModel, WanTransformer3DModel
 from torch import Tensor, nn
 
 from triton_device import DEVICE, INTERPRETED
 from videosvc.families.anyflow_far import AnyFlowFAR
 from videosvc.families.far_attention import Memory
+from videosvc.families.far_forward import FarForward
 from videosvc.families.fused_block import FusedBlock, fuse_blocks
 from videosvc.families.load_levers import LoadLevers
 from videosvc_kernels import Int8Linear, Rotation, quantize_linears
@@ -23,7 +24,11 @@ pytestmark = [INTERPRETED, pytest.mark.usefixtures("poisoned_outputs", "int8_pro
 
 @pytest.fixture(scope="module")
 def family(causal_folder: Path) -> AnyFlowFAR:
-    return AnyFlowFAR("tiny", causal_folder, 1, DEVICE, torch.float32)
+    """With plain blocks: on a CPU it would have lean ones."""
+    family = AnyFlowFAR("tiny", causal_folder, 1, DEVICE, torch.float32)
+    plain = AnyFlowFARTransformer3DModel.from_pretrained(causal_folder, subfolder="transformer").to(DEVICE)
+    family._forward.model = FarForward(plain).model
+    return family
 
 
 def quantised(transformer: Any, kept: tuple[str, ...] = ()) -> Any:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection
+from concurrent.futures import ThreadPoolExecutor
 from time import monotonic
-
-from anyio import CapacityLimiter, to_thread
 
 from videosvc_queue.job import Ahead, Job, Status
 from videosvc_queue.standing import Standing
@@ -31,7 +30,8 @@ class SharedReads:
         self._store = store
         self._waiting: list[tuple[str, asyncio.Future[Seen | None]]] = []
         self._reading: asyncio.Task[None] | None = None
-        self._thread = CapacityLimiter(1)  # its own: polls do not wait behind routes that take long
+        # Its own: polls do not wait behind routes that take long, and the way there is half of that to a shared one's.
+        self._thread = ThreadPoolExecutor(1, "shared-reads")
         self._standing: Standing | None = None
         self._kept_until = float("-inf")
 
@@ -48,7 +48,7 @@ class SharedReads:
             batch, self._waiting = self._waiting[:MOST], self._waiting[MOST:]
             try:
                 ids = {job_id for job_id, _ in batch}
-                found = await to_thread.run_sync(self._find, ids, limiter=self._thread)
+                found = await asyncio.get_running_loop().run_in_executor(self._thread, self._find, ids)
             except Exception as error:  # of all that wait by now: the next read would keep them as long, and fail too
                 failed, self._waiting = [*batch, *self._waiting], []
                 for _, answer in failed:

@@ -60,6 +60,10 @@ def pull_levers(
         except RuntimeError as error:  # of the compiler it may be many lines
             reason = str(error).strip().splitlines()[0]
             raise ModelError(f"model {model!r}: lever compile=true cannot be: {reason}", param="levers") from error
+    elif transformer.device.type == "cpu":
+        from videosvc.families.lean_block import lighten_blocks
+
+        lighten_blocks(transformer)
 
 
 def fused_refusal(device: torch.device) -> str | None:

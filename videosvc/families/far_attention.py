@@ -36,9 +36,14 @@ def heads(attention: Any, x: Tensor) -> Tensor:
     return x.view(batch, tokens, attention.heads, -1).transpose(1, 2)
 
 
+def joined(x: Tensor) -> Tensor:
+    """(B, H, L, D) -> (B, L, H*D)"""
+    return x.transpose(1, 2).flatten(2, 3)
+
+
 def _output(attention: Any, x: Tensor) -> Tensor:
     """(B, H, L, D) -> (B, L, channels)"""
-    projected: Tensor = attention.to_out[0](x.transpose(1, 2).flatten(2, 3))
+    projected: Tensor = attention.to_out[0](joined(x))
     return projected
 
 

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from diffusers.models.transformers.transformer_anyflow_far import AnyFlowTransformerBlock
 from torch import Tensor, nn
 
-from videosvc.families.far_attention import KeyValue, Memory, attend, heads
+from videosvc.families.far_attention import KeyValue, Memory, attend, heads, joined
 from videosvc_kernels import Int8Linear, Rotation
 from videosvc_kernels.fused_quantize import quantize_activated, quantize_modulated
 from videosvc_kernels.int8_gemm import int8_gemm
@@ -72,19 +72,14 @@ class FusedBlock(nn.Module):
         query = norm_rotate(query, own.norm_q.weight, own.norm_q.eps, own.heads, rotation)
         key = norm_rotate(key, own.norm_k.weight, own.norm_k.eps, own.heads, rotation)
         attended = attend(query, key, heads(own, value), memory)
-        hidden = _onto(hidden, own.to_out[0], _joined(attended), gate)
+        hidden = _onto(hidden, own.to_out[0], joined(attended), gate)
 
         (query,) = _into((cross.to_q,), hidden, self.norm2.weight, self.norm2.bias, self.norm2.eps)
         query = norm_rotate(query, cross.norm_q.weight, cross.norm_q.eps, cross.heads, None)
-        hidden = _onto(hidden, cross.to_out[0], _joined(F.scaled_dot_product_attention(query, *text)))
+        hidden = _onto(hidden, cross.to_out[0], joined(F.scaled_dot_product_attention(query, *text)))
 
         (wide,) = _into((ffn[0].proj,), hidden, 1 + ffn_scale, ffn_shift, self.norm3.eps)
         return _onto(hidden, ffn[2], wide, ffn_gate, gelu=True)
-
-
-def _joined(x: Tensor) -> Tensor:
-    """(B, H, L, D) -> (B, L, H*D)"""
-    return x.transpose(1, 2).flatten(2, 3)
 
 
 def _into(layers: tuple[nn.Module, ...], x: Tensor, gain: Tensor, shift: Tensor, epsilon: float) -> list[Tensor]:
