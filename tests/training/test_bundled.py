@@ -25,8 +25,8 @@ def measured() -> dict[str, Any]:
     return found
 
 
-def row(measured: dict[str, Any], what: str, size: int = 64) -> dict[str, float]:
-    (found,) = (row for row in measured["rows"] if (row["what"], row["size"]) == (what, size))
+def row(measured: dict[str, Any], what: str, size: int = 64, seconds: int = 2) -> dict[str, float]:
+    (found,) = (row for row in measured["rows"] if (row["what"], row["size"], row["seconds"]) == (what, size, seconds))
     return {name: found[name] for name in SHARES}
 
 

@@ -29,8 +29,8 @@ panning camera. Frames are 64x64 to 128x128 at 8 a second, for 1 to 8 seconds.
 Held-out captions and seeds: the combination of kind, colour, motion and background was never trained on, but by the
 autoencoder. A probe reads
 the attributes back from the frames by comparing them with what the renderer would have drawn
-(`training/toyworld/probe.py`); its own error on rendered clips is in the table. Two-second clips, the first chunk from
-noise and the second following it. `python -m training.toyworld.evaluate` measures the table anew.
+(`training/toyworld/probe.py`); its own error on rendered clips is in the table. The first second is made from noise,
+each other follows the one before it. `python -m training.toyworld.evaluate` measures the table anew.
 
 {table}
 
@@ -38,7 +38,7 @@ noise and the second following it. `python -m training.toyworld.evaluate` measur
 
 It shows coloured shapes and a few little things, nothing else; of words it never saw it knows nothing, and
 `videosvc generate` names them. Long clips look back one second only. Fine texture and the outlines of small things are
-soft. Clips longer than two seconds, two things in one clip, and the panning camera, are not in the table.
+soft. Two things in one clip and the panning camera are not in the table.
 """
 
 
@@ -47,11 +47,13 @@ def card(model: Path, rows: list[dict[str, Any]]) -> str:
     from training.toyworld import vocabulary as words
     from training.toyworld.distil import GUIDANCE
 
-    lines = ["| | size | clips | background | colour | shape | motion | all four |", "|" + "---|" * 8]
+    lines = ["| | size | seconds | clips | background | colour | shape | motion | all four |", "|" + "---|" * 9]
     for row in rows:
         shares = [f"{100 * row[name]:.1f} %" for name in ("background", "colour", "shape", "motion", "all_four")]
         size = f"{row['size']}x{row['size']}" if row["size"] else ""
-        lines.append(f"| {row['what']} | {size} | {row['clips'] or ''} | {' | '.join(shares)} |")
+        lines.append(
+            f"| {row['what']} | {size} | {row['seconds'] or ''} | {row['clips'] or ''} | {' | '.join(shares)} |"
+        )
     return TEXT.format(
         guidance=GUIDANCE,
         vae=_millions(model, "vae"),

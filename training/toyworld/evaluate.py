@@ -42,6 +42,7 @@ class Row:
 
     what: str
     size: int
+    seconds: int
     clips: int
     background: float
     colour: float
@@ -61,16 +62,50 @@ def held_out_scenes(count: int, seed: int) -> list[tuple[Scene, str]]:
     return scenes
 
 
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How the clips of a row are made. `steps` 0: rendered; -1: rendered, encoded and decoded."""
+
+    what: str
+    steps: int
+    size: int = 64
+    seconds: int = 2
+    later_steps: int | None = None  # of chunks after the first; None: as many
+    sampler: str = "flow_map"
+
+    @property
+    def frames(self) -> int:
+        return self.seconds * words.FPS
+
+
+def ways() -> list[Way]:
+    """The table's rows, but for chance."""
+    stepped = [
+        Way(f"{steps} step{'s' if steps > 1 else ''}", steps, size) for size in (64, 96, 128) for steps in (1, 2, 4, 8)
+    ]
+    return [
+        Way("rendered: the probe itself", 0),
+        Way("rendered, encoded and decoded", -1),
+        *stepped,
+        Way("50 Euler steps", 50, sampler="euler"),
+        Way("rendered: the probe itself", 0, seconds=8),
+        Way("4 steps", 4, seconds=8),
+        Way("4 steps, 1 after the first chunk", 4, later_steps=1),
+        Way("4 steps, 1 after the first chunk", 4, seconds=8, later_steps=1),
+    ]
+
+
 @torch.inference_mode()
-def sample(family: AnyFlowFAR, prompt: str, seed: int, size: int, steps: int, sampler: str) -> Tensor:
-    """(16, 3, size, size) uint8: chunk by chunk as the engine does it, with noise of its own seeding and no file."""
-    spec = family.spec
+def sample(family: AnyFlowFAR, prompt: str, seed: int, way: Way) -> Tensor:
+    """(T, 3, size, size) uint8: chunk by chunk as the engine does it, with noise of its own seeding and no file."""
+    spec, size = family.spec, way.size
     clip = family.open_clip(size, size, family.encode_text(prompt, None), guidance_scale=1.0)
     generator = torch.Generator().manual_seed(seed)
-    frames = []
-    for latents in spec.chunks(FRAMES):
+    frames: list[Tensor] = []
+    for latents in spec.chunks(way.frames):
         noise = torch.randn(1, spec.channels, latents, size // spec.spatial, size // spec.spatial, generator=generator)
-        states = get_sampler(sampler)(clip.denoise, SamplerState.start(noise), flow_sigmas(steps, family.shift))
+        steps = way.later_steps if frames and way.later_steps else way.steps
+        states = get_sampler(way.sampler)(clip.denoise, SamplerState.start(noise), flow_sigmas(steps, family.shift))
         state = list(states)[-1]
         clip.append(state.latents)
         frames.append(clip.decode(state.latents))
@@ -79,13 +114,11 @@ def sample(family: AnyFlowFAR, prompt: str, seed: int, size: int, steps: int, sa
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """Clips to make one way, for one process. `steps` 0: rendered; -1: rendered, encoded and decoded."""
+    """Clips to make one way, for one process."""
 
     folder: Path
     scenes: tuple[tuple[int, Scene, str], ...]  # number, scene and caption
-    size: int
-    steps: int
-    sampler: str
+    way: Way
 
 
 def count_right(job: Job) -> dict[str, int]:
@@ -100,22 +133,23 @@ def count_right(job: Job) -> dict[str, int]:
 
 
 def _maker(job: Job) -> Callable[[int, Scene, str], Tensor]:
-    if job.steps == 0:
-        return lambda number, scene, text: render(scene, job.size, job.size, FRAMES)[0]
-    if job.steps < 0:
+    way = job.way
+    if way.steps == 0:
+        return lambda number, scene, text: render(scene, way.size, way.size, way.frames)[0]
+    if way.steps < 0:
         vae = CausalConvAutoencoder.from_pretrained(job.folder / "vae", torch_dtype=torch.float32).eval()
-        return lambda number, scene, text: reconstructed(vae, render(scene, job.size, job.size, FRAMES)[0])
+        return lambda number, scene, text: reconstructed(vae, render(scene, way.size, way.size, way.frames)[0])
     family = AnyFlowFAR("toyworld", job.folder, 1, torch.device("cpu"), torch.float32)
-    return lambda number, scene, text: sample(family, text, SEED + number, job.size, job.steps, job.sampler)
+    return lambda number, scene, text: sample(family, text, SEED + number, way)
 
 
-def score(what: str, job: Job, pool: ProcessPoolExecutor, processes: int) -> Row:
+def score(job: Job, pool: ProcessPoolExecutor, processes: int) -> Row:
     parts = [replace(job, scenes=job.scenes[i::processes]) for i in range(processes)]
     counts = list(pool.map(count_right, parts))
     shares = {
         name.replace(" ", "_"): round(sum(count[name] for count in counts) / len(job.scenes), 4) for name in ATTRIBUTES
     }
-    row = Row(what, job.size, len(job.scenes), **shares)
+    row = Row(job.way.what, job.way.size, job.way.seconds, len(job.scenes), **shares)
     print(row, flush=True)
     return row
 
@@ -124,7 +158,7 @@ def chance() -> Row:
     """What guessing gets: each attribute evenly."""
     shares = [1 / len(values) for values in (words.BACKGROUNDS, words.COLOURS, words.KINDS, words.MOTIONS)]
     background, colour, shape, motion = (round(share, 4) for share in shares)
-    return Row("chance", 0, 0, background, colour, shape, motion, round(math.prod(shares), 6))
+    return Row("chance", 0, 0, 0, background, colour, shape, motion, round(math.prod(shares), 6))
 
 
 @torch.inference_mode()
@@ -135,16 +169,12 @@ def reconstructed(vae: CausalConvAutoencoder, frames: Tensor) -> Tensor:
 
 def evaluate(folder: Path, clips: int) -> list[Row]:
     numbered = tuple((number, *pair) for number, pair in enumerate(held_out_scenes(clips, SEED)))
-    ladder = [("rendered: the probe itself", 64, 0, ""), ("rendered, encoded and decoded", 64, -1, "")]
-    for size in (64, 96, 128):
-        ladder += [(f"{steps} step{'s' if steps > 1 else ''}", size, steps, "flow_map") for steps in (1, 2, 4, 8)]
-    ladder.append(("50 Euler steps", 64, 50, "euler"))
     rows = [chance()]
     processes = os.cpu_count() or 1
     with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool:
-        for what, size, steps, sampler in ladder:
-            some = numbered if size == 64 and steps != 50 else numbered[: clips // 2]
-            rows.append(score(what, Job(folder, some, size, steps, sampler), pool, processes))
+        for way in ways():
+            quick = way.size == 64 and way.steps != 50 and way.seconds == 2
+            rows.append(score(Job(folder, numbered if quick else numbered[: clips // 2], way), pool, processes))
     return rows
 
 
