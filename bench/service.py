@@ -19,7 +19,7 @@ from typing import Any
 import aiohttp
 import numpy as np
 
-from bench.load import latencies
+from bench.load import latencies, longest_delay
 from bench.report import print_table, write_json
 from tests.known_configs import known_configs
 from tests.servers import new_database, running_postgres
@@ -155,6 +155,7 @@ def main(words: Sequence[str] | None = None) -> None:
     samples: Samples = defaultdict(list)
     with running_postgres() as server:
         for turn in range(arguments.rounds):
+            samples[f"machine alone: longest delay of a timer in {LOAD_S} s", "s"].append(longest_delay(LOAD_S))
             with new_database(server) as postgres:
                 for database, url in (("SQLite", None), ("PostgreSQL", postgres)):
                     one_round(database, url, samples)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import sys
 from pathlib import Path
@@ -222,10 +223,19 @@ def test_a_worker_for_each_device(device: str, workers: int | None, expected: li
     assert worker_devices(device, workers) == expected
 
 
-def test_several_workers_on_one_cpu_do_not_tie_themselves_to_the_same_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("OMP_PROC_BIND", raising=False)
-    assert "OMP_PROC_BIND" not in worker_variables(["cpu"], {})
-    assert "OMP_PROC_BIND" not in worker_variables(["cuda:0", "cpu"], {})
-    assert worker_variables(["cpu", "cpu"], {})["OMP_PROC_BIND"] == "false"
-    monkeypatch.setenv("OMP_PROC_BIND", "spread")
-    assert worker_variables(["cpu", "cpu"], {})["OMP_PROC_BIND"] == "spread"
+def test_several_workers_on_one_cpu_share_its_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They do not tie themselves to the same ones, and have no more threads together than there are."""
+    names = ("OMP_PROC_BIND", "OMP_NUM_THREADS")
+    for name in names:
+        monkeypatch.delenv(name, raising=False)
+
+    def shared(*devices: str) -> list[str | None]:
+        return [worker_variables(devices, {}).get(name) for name in names]
+
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(6)))
+    assert shared("cpu") == shared("cuda:0", "cpu") == [None, None]
+    assert shared("cpu", "cpu") == ["false", "3"]
+    assert shared(*7 * ["cpu"]) == ["false", "1"]
+    for name, value in zip(names, ("spread", "5"), strict=True):
+        monkeypatch.setenv(name, value)
+    assert shared("cpu", "cpu") == ["spread", "5"]

@@ -37,7 +37,8 @@ each other follows the one before it. `python -m training.toyworld.evaluate` mea
 ## Limits
 
 It shows coloured shapes and a few little things, nothing else; of words it never saw it knows nothing, and
-`videosvc generate` names them. Long clips look back one second only. Fine texture and the outlines of small things are
+`videosvc generate` names them. Long clips look back one second only: of 8 s what shows stays, how it moves drifts (and
+the probe itself reads 8 s of motion right in four of five only). Fine texture and the outlines of small things are
 soft. Two things in one clip and the panning camera are not in the table.
 """
 

@@ -91,6 +91,7 @@ def ways() -> list[Way]:
         Way("rendered: the probe itself", 0, seconds=8),
         Way("4 steps", 4, seconds=8),
         Way("4 steps, 1 after the first chunk", 4, later_steps=1),
+        Way("4 steps, 2 after the first chunk", 4, seconds=8, later_steps=2),
         Way("4 steps, 1 after the first chunk", 4, seconds=8, later_steps=1),
     ]
 

@@ -24,6 +24,7 @@ from videosvc.engine.plan import Plan
 from videosvc.families.base import Family
 from videosvc.families.checks import read_json
 from videosvc.families.latent_spec import LatentSpec
+from videosvc.families.lean_block import layer_by_layer
 from videosvc_kernels import Int8Linear, LowBitLinear, int8_product_refusal, int8_refusal
 from videosvc_kernels.int8_linear import int8_product, padded_int8_product
 
@@ -96,8 +97,8 @@ class StepProducts:
 def step_products(native: Family, family: Family, plan: Plan) -> StepProducts:
     """Those of a step of `plan`, with the weights that `family` has, each layer's in the type it was loaded in.
 
-    `native`: the same model with no lever pulled, which tells the layers by calling them: compiled or fused blocks do
-    not.
+    `native`: the same model with no lever pulled, which tells the layers by calling them, lean blocks each by itself:
+    compiled or fused blocks do not.
     """
     spec = native.spec
     text = native.encode_text("", "" if plan.guidance_scale > 1.0 else None)
@@ -114,7 +115,8 @@ def step_products(native: Family, family: Family, plan: Plan) -> StepProducts:
         if isinstance(layer, nn.Linear)
     ]
     try:
-        clip.denoise(latents, 1.0, 0.5)
+        with layer_by_layer(native.transformer):
+            clip.denoise(latents, 1.0, 0.5)
     finally:
         for hook in hooks:
             hook.remove()

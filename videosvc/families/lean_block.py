@@ -7,7 +7,8 @@ product, the first two are normalised and rotated together, and GELU goes by a s
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -32,6 +33,19 @@ def lighten_blocks(transformer: Any) -> int:
     return lean
 
 
+@contextmanager
+def layer_by_layer(transformer: Any) -> Iterator[None]:
+    """Meanwhile nothing is merged: hooks on layers see all that are used."""
+    merged = {block: block.merged for block in transformer.blocks if isinstance(block, LeanBlock)}
+    try:
+        for block in merged:
+            block.merged = None
+        yield
+    finally:
+        for block, weights in merged.items():
+            block.merged = weights
+
+
 class LeanBlock(nn.Module):
     """Its parts, and their names, are the block's own. For inference: weights of one product are merged for good."""
 
@@ -50,7 +64,7 @@ class LeanBlock(nn.Module):
         self.scale_shift_table = block.scale_shift_table
         own = self.attn1
         layers = own.to_q, own.to_k, own.to_v
-        self._merged = _merge(layers) if all(type(layer) is nn.Linear for layer in layers) else None
+        self.merged = _merge(layers) if all(type(layer) is nn.Linear for layer in layers) else None
         # For queries and keys together, (2, C).
         self._gain = torch.stack((own.norm_q.weight, own.norm_k.weight)).detach().float()
 
@@ -87,10 +101,10 @@ class LeanBlock(nn.Module):
 
     def _projections(self, x: Tensor) -> Tensor:
         """Query, key and value of `(B, L, C)`: `(B, L, 3, C)`."""
-        if self._merged is None:
+        if self.merged is None:
             own = self.attn1
             return torch.stack((own.to_q(x), own.to_k(x), own.to_v(x)), dim=2)
-        weight, bias = self._merged
+        weight, bias = self.merged
         projected = F.linear(x, weight, bias)
         return projected.view(*x.shape[:2], 3, -1)
 
