@@ -79,6 +79,6 @@ def rotate(x: Tensor, rotation: Rotation) -> Tensor:
     if torch.compiler.is_compiling():  # into one loop, but not of complex numbers
         even, odd = pairs.unbind(-1)
         turned = torch.stack((even * cos - odd * sin, even * sin + odd * cos), dim=-1)
-    else:  # a tenth of the time of four products and two sums, each with its own pass
+    else:  # on a CPU a tenth of the time of four products and two sums, each with its own pass
         turned = torch.view_as_real(torch.view_as_complex(pairs) * torch.complex(cos, sin))
     return turned.flatten(-2).to(x.dtype)

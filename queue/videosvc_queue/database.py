@@ -9,13 +9,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from pydantic_core import from_json
 from sqlalchemy import URL, Connection, Engine, Table, create_engine, event, make_url, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine.interfaces import DBAPIConnection
@@ -112,13 +111,10 @@ def _engine(url: URL) -> Engine:
     kind = url.get_backend_name()
     if kind not in ("sqlite", "postgresql"):
         raise ValueError(f"database {kind!r}: sqlite and postgresql are allowed")
-    options: dict[str, Any] = {
-        "json_serializer": partial(json.dumps, allow_nan=False, separators=(",", ":")),
-        "json_deserializer": from_json,  # a third of what the standard library's takes
-    }
+    dumps = partial(json.dumps, allow_nan=False, separators=(",", ":"))
     if kind == "postgresql":
-        return postgres.open_postgres(url, **options)
-    engine = create_engine(url, hide_parameters=True, **POOL, **options)
+        return postgres.open_postgres(url, json_serializer=dumps)
+    engine = create_engine(url, json_serializer=dumps, hide_parameters=True, **POOL)
     event.listen(engine, "connect", _set_up_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine

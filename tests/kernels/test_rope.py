@@ -22,6 +22,15 @@ def test_equals_the_complex128_rotation(head_dim: int, coarse: bool) -> None:
     torch.testing.assert_close(ours, stock.apply_rotary_emb(x, frequencies), atol=1e-6, rtol=1e-6)
 
 
+def test_compiled_code_rotates_by_the_same_angles(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without complex numbers, which compilers do not know."""
+    x = torch.randn(2, 3, 7, 24, generator=torch.Generator().manual_seed(2))
+    rotation = Rotation.of_rows([Rotation.of_frames(first, 7, 1, 1, 24) for first in (0, 5)])
+    wanted = rotate(x, rotation)
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    torch.testing.assert_close(rotate(x, rotation), wanted, atol=1e-6, rtol=1e-6)
+
+
 def test_starts_at_any_frame() -> None:
     whole = Rotation.of_frames(0, 1000, 2, 2, 24)
     late = Rotation.of_frames(997, 3, 2, 2, 24)

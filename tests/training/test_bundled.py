@@ -59,6 +59,20 @@ def test_four_steps_show_what_was_asked_for_and_one_is_not_far_behind(measured: 
     assert one["all_four"] >= four["all_four"] - 0.15
 
 
+def test_fewer_steps_after_the_first_chunk_are_told_of_as_measured(measured: dict[str, Any]) -> None:
+    texts = (ROOT / "README.md").read_text(), (ROOT / "docs" / "architecture.md").read_text()
+    readme, architecture = (" ".join(text.split()) for text in texts)
+    all_steps, later = row(measured, "4 steps"), row(measured, "4 steps, 1 after the first chunk")
+    told = f"{later['all_four']:.1%} at 1 after the first chunk".replace("%", " %")
+    assert told in readme and later["all_four"] > all_steps["all_four"] - 0.02
+    names = ("4 steps", "4 steps, 2 after the first chunk", "4 steps, 1 after the first chunk")
+    four, two, one = (row(measured, name, seconds=8) for name in names)
+    shape = [f"{100 * each['shape']:.0f}" for each in (four, two, one)]
+    right = [f"{100 * each['all_four']:.0f}" for each in (four, two, one)]
+    assert "the shape was right in {} at 4 and 4, {} at 4 and 2, {} at 4 and 1".format(*shape) in architecture
+    assert "all four in {}, {} and {}".format(*right) in architecture
+
+
 def test_the_card_is_what_was_measured(measured: dict[str, Any]) -> None:
     assert card(BUNDLED, measured["rows"]) == (BUNDLED / "README.md").read_text()
 

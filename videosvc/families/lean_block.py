@@ -47,7 +47,8 @@ def layer_by_layer(transformer: Any) -> Iterator[None]:
 
 
 class LeanBlock(nn.Module):
-    """Its parts, and their names, are the block's own. For inference: weights of one product are merged for good."""
+    """Its parts, and their names, are the block's own. For inference, where it was made: weights of one product are
+    merged for good, and moving it would leave them behind."""
 
     attn1: Any
     attn2: Any
